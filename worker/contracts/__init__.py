@@ -1,0 +1,1 @@
+"""The wire contracts: events in, verdicts, quarantine records and dead letters out."""

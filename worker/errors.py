@@ -1,0 +1,78 @@
+"""The one error tree. Every error carries a stable code; its message names the field and the fix.
+
+``WorkerError``
+├── ``ConfigurationError``     settings or policies are wrong: the command ends before it starts
+│   └── ``PolicyError``        a policy file is wrong: file, line, field, fix
+├── ``UnreadableRecord``       one record is no event: it goes to the dead-letter topic
+├── ``Undecided``              one event cannot be judged: its verdict says so and why
+├── ``DependencyUnavailable``  a whole dependency is away: pause and retry, no event is blamed
+└── ``FatalError``             this process cannot go on: end it and let a new one take over
+"""
+
+from __future__ import annotations
+
+from worker.contracts.codes import DeadLetterCode, UndecidedReason
+
+
+class WorkerError(Exception):
+    """Base of all errors the worker raises on purpose."""
+
+    code: str = "worker_error"
+
+
+class ConfigurationError(WorkerError):
+    """Settings that cannot work, found before anything started."""
+
+    code = "configuration"
+
+
+class PolicyError(ConfigurationError):
+    """A policy that cannot be used. ``file``, ``line`` (from 1) and ``field`` say where."""
+
+    code = "policy"
+
+    def __init__(
+        self, problem: str, *, fix: str, file: str = "", line: int = 0, field: str = ""
+    ) -> None:
+        self.problem, self.fix, self.file, self.line, self.field = problem, fix, file, line, field
+        where = ":".join(str(part) for part in (file, line or "") if part)
+        what = f"{field}: {problem}" if field else problem
+        super().__init__(f"{where}: {what}. {fix}" if where else f"{what}. {fix}")
+
+
+class UnreadableRecord(WorkerError):
+    """A record that is no event: its original bytes go to the dead-letter topic."""
+
+    def __init__(self, code: DeadLetterCode, *, field: str = "", detail: str = "") -> None:
+        self.code = code
+        self.field = field
+        self.detail = detail
+        super().__init__(": ".join(part for part in (code.value, field, detail) if part))
+
+
+class Undecided(WorkerError):
+    """One event (never its neighbours) that cannot be judged."""
+
+    def __init__(self, reason: UndecidedReason, *, field: str = "", detail: str = "") -> None:
+        self.code = reason
+        self.reason = reason
+        self.field = field
+        self.detail = detail
+        super().__init__(": ".join(part for part in (reason.value, field, detail) if part))
+
+
+class DependencyUnavailable(WorkerError):
+    """A whole dependency (``store``, ``judge``, ``log``) is away: retry, blame no event."""
+
+    code = "dependency_unavailable"
+
+    def __init__(self, dependency: str, detail: str = "") -> None:
+        self.dependency = dependency
+        self.detail = detail
+        super().__init__(f"{dependency} is unavailable: {detail}" if detail else dependency)
+
+
+class FatalError(WorkerError):
+    """The process must end (non-zero) and be replaced; the message says what to do."""
+
+    code = "fatal"

@@ -1,0 +1,130 @@
+"""The Judge interface and its values. No torch here: everything that calls a judge imports this."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from worker.contracts.verdict import ContextUse, Label, ModelRef
+
+RubricMode = Literal["builtin", "taxonomy", "policy"]
+"""Stock taxonomy, replaced taxonomy (``custom_taxonomy``), free policy (``custom_policy``)."""
+
+
+class Rubric(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass judges against: the text in front of the model and the names it may answer.
+
+    ``text`` is None for the stock taxonomy. ``categories`` are the legal category names, without
+    the suppressed ones; in free-policy mode the policy's phrases. ``sha256`` is of mode and text.
+    """
+
+    mode: RubricMode
+    text: str | None
+    categories: tuple[str, ...]
+    sha256: str
+
+
+class ThinkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """When this pass thinks: ``threshold`` and ``band`` are scores, P(unsafe) from 0 to 1."""
+
+    when: Literal["never", "always", "unsafe", "uncertain"] = "never"
+    threshold: float = 0.5
+    band: tuple[float, float] = (0.35, 0.65)
+    max_tokens: int = 400
+    deadline_s: float = 5.0
+
+
+class JudgeImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One decoded image: RGB bytes, row by row (height x width x 3), and its content digest."""
+
+    sha256: str
+    width: int
+    height: int
+    rgb: bytes
+
+
+class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass over one event: at most one image, one rubric, one context."""
+
+    user: str
+    response: str | None
+    earlier: tuple[tuple[str, str], ...] = ()
+    image: JudgeImage | None = None
+    rubric: Rubric
+    adapter: str | None = None
+    think: ThinkPlan = ThinkPlan()
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One side as the model would label it greedily; ``score`` is P(unsafe), 0 to 1."""
+
+    label: Label
+    score: float
+
+
+class CategoryScore(msgspec.Struct, frozen=True, kw_only=True):
+    """A category the model named; ``score`` is the probability of its name, where it is known."""
+
+    name: str
+    score: float | None = None
+
+
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished or failed THINK pass. ``skipped`` is a SkippedReasoning code, or None.
+
+    ``user``, ``response`` and ``categories`` are what the trace concluded; they are None or empty
+    where it concluded nothing.
+    """
+
+    trace: str
+    user: Side | None = None
+    response: Side | None = None
+    categories: tuple[CategoryScore, ...] = ()
+    skipped: str | None = None
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The judge's answer to one pass; ``thought`` stands beside the no-think answer, never over it.
+
+    ``floor_score`` is the probability of the floor category's full name, where it was asked for.
+    Times are milliseconds; tokens count the whole context and everything decoded.
+    """
+
+    user: Side
+    response: Side | None
+    categories: tuple[CategoryScore, ...] = ()
+    floor_score: float = 0.0
+    thought: Thought | None = None
+    neutralised: tuple[str, ...] = ()
+    context: ContextUse = ContextUse()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    queue_ms: float = 0.0
+    judge_ms: float = 0.0
+
+
+class Judge(Protocol):
+    """Judges passes. Calls run concurrently; batching is the judge's own business.
+
+    Conformance: tests/judge/conformance.py. ``judge`` raises ``Undecided`` for a fault of this one
+    request and ``DependencyUnavailable`` for a fault of the whole judge (device lost, server down).
+    """
+
+    def model(self, adapter: str | None = None) -> ModelRef:
+        """Identity of the model under an adapter, as verdicts name it."""
+        ...
+
+    async def start(self) -> None:
+        """Load and warm up; returns when the first request would be judged without delay."""
+        ...
+
+    async def judge(self, request: JudgeRequest) -> Judgement: ...
+
+    def stalled_s(self) -> float:
+        """Seconds the oldest batch has been on the device; 0 when idle. Feeds the watchdog."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is on the device, refuse the rest, release the device."""
+        ...

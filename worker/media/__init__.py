@@ -1,0 +1,1 @@
+"""Images: fetched from an object store within limits, checked, decoded, cached."""

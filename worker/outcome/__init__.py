@@ -1,0 +1,1 @@
+"""From judgements to what is done: pure values, no I/O."""

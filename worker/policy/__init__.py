@@ -1,0 +1,1 @@
+"""Policies: what is judged on which topic, and what follows from it."""

@@ -1,0 +1,329 @@
+"""One typed settings tree: environment variables over a YAML file over these defaults.
+
+An environment variable is ``MODERATION_<SECTION>__<FIELD>``, e.g. ``MODERATION_KAFKA__GROUP_ID``.
+Credentials come from the environment or from files named here; they are never printed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from worker.errors import ConfigurationError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section refuses fields it does not know: a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KafkaSecurity(Section):
+    """How the worker proves itself to the brokers."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Transport and authentication."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """SASL mechanism, used with the SASL protocols."""
+    username: str | None = None
+    """SASL user."""
+    password: SecretStr | None = None
+    """SASL password; prefer ``password_file``."""
+    password_file: Path | None = None
+    """File that holds the SASL password (a mounted secret)."""
+    ca_file: Path | None = None
+    """PEM bundle of the brokers' certificate authority."""
+    certificate_file: Path | None = None
+    """PEM client certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """PEM key of the client certificate."""
+
+
+class Kafka(Section):
+    """The brokers and the consumer group."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Comma-separated ``host:port`` list."""
+    group_id: str = "moderation-worker"
+    """Consumer group; part of every transactional id."""
+    client_id: str = "moderation-worker"
+    """Name the brokers see in their logs and quotas."""
+    session_timeout_s: PositiveSeconds = 30.0
+    """Silence after which the group gives a worker's partitions away."""
+    rebalance_timeout_s: PositiveSeconds = 120.0
+    """Longest a rebalance waits for this worker; must exceed ``stream.drain_s``."""
+    transaction_timeout_s: PositiveSeconds = 30.0
+    """Longest an open transaction may hold read_committed readers back."""
+    request_timeout_s: PositiveSeconds = 30.0
+    """Longest wait for one broker answer."""
+    max_message_bytes: Positive = 12 * 1024 * 1024
+    """Largest record produced; output topics must accept it (``topics check``)."""
+    security: KafkaSecurity = KafkaSecurity()
+    """Transport security and credentials."""
+
+
+class LogSettings(Section):
+    """Which log is underneath."""
+
+    backend: Literal["kafka", "local"] = "kafka"
+    """``kafka``, or ``local``: an append-only log in a directory, for one machine."""
+    directory: Path = Path(".moderation/log")
+    """Where the local log lies."""
+
+
+class Topics(Section):
+    """Output topics. Input topics are bound by policies (``topics:`` in each)."""
+
+    verdicts: str = "moderation.verdicts"
+    """Every decoded event's verdict, keyed by conversation id."""
+    quarantine: str = "moderation.quarantine"
+    """Content held for a person."""
+    dead_letter: str = "moderation.dead-letter"
+    """Records that cannot be read as events, bytes untouched."""
+    shadow: str = "moderation.verdicts.shadow"
+    """Verdicts of candidate policies."""
+    partitions: Positive = 4
+    """Partitions for topics that ``topics create`` makes."""
+    replication: Positive = 1
+    """Replication factor for topics that ``topics create`` makes."""
+
+
+class Stream(Section):
+    """Bounds on the work in flight, and how it ends."""
+
+    max_events: Positive = 1024
+    """Events in flight over all partitions."""
+    max_bytes: Positive = 64 * 1024 * 1024
+    """Input bytes in flight over all partitions."""
+    max_event_bytes: Positive = 10 * 1024 * 1024
+    """Largest input record read as an event; larger ones are dead-lettered."""
+    commit_max_events: Positive = 500
+    """Events in one transaction at most."""
+    drain_s: PositiveSeconds = 60.0
+    """Longest a revoke or a shutdown waits for work in flight."""
+    retry_initial_s: PositiveSeconds = 0.5
+    """First wait after a dependency failed; doubles up to ``retry_max_s``."""
+    retry_max_s: PositiveSeconds = 30.0
+    """Longest wait between retries while a dependency is away."""
+    poison_isolate_after: Positive = 2
+    """Attempts after which a batch that killed the worker is judged one by one."""
+    poison_give_up_after: Positive = 4
+    """Attempts after which the event at the head is undecided ``poison``."""
+
+
+class Store(Section):
+    """Where images are."""
+
+    backend: Literal["s3", "directory"] = "s3"
+    """``s3``, or ``directory``: ``DIRECTORY/bucket/key`` on this machine."""
+    directory: Path = Path(".moderation/objects")
+    """Root of the directory store."""
+    endpoint_url: str | None = None
+    """S3 endpoint; unset means AWS."""
+    region: str | None = None
+    """S3 region."""
+    path_style: bool = False
+    """Address buckets by path, as most stores that are not AWS want."""
+    buckets: tuple[str, ...] = ()
+    """Buckets events may refer to; none are allowed unless listed."""
+    prefixes: tuple[str, ...] = ()
+    """Key prefixes events may refer to; empty allows every key of the buckets."""
+    threads: Positive = 16
+    """Fetching threads, and connections."""
+    connect_timeout_s: PositiveSeconds = 2.0
+    """Longest wait for a connection."""
+    read_timeout_s: PositiveSeconds = 10.0
+    """Longest silence while reading."""
+    fetch_deadline_s: PositiveSeconds = 20.0
+    """Longest for all images of one event, retries included."""
+    max_image_bytes: Positive = 20 * 1024 * 1024
+    """Largest encoded image."""
+    max_image_pixels: Positive = 40_000_000
+    """Largest decoded image, in pixels."""
+    max_frames: Positive = 4
+    """Frames judged of an animated image, spread from first to last."""
+    max_images: Positive = 16
+    """Images of one event; more make it undecided."""
+    inflight_bytes: Positive = 256 * 1024 * 1024
+    """Decoded image bytes in flight over all events."""
+    cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Decoded image bytes kept by digest."""
+
+
+class JudgeSettings(Section):
+    """The model."""
+
+    backend: Literal["local", "scripted"] = "local"
+    """``local`` runs the model here; ``scripted`` answers from a word list (tests, benches)."""
+    model: str = "tiny"
+    """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    revision: str | None = None
+    """Commit of the hub repository; known models are pinned when unset."""
+    adapter: Path | None = None
+    """LoRA adapter applied under every policy without one of its own."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
+    """Tokens of one context; a judged turn that does not fit is undecided."""
+    context_budget: int = Field(default=1024, ge=0)
+    """Tokens of earlier turns folded in, newest first."""
+    max_batch: Positive = 32
+    """Contexts in one forward."""
+    max_batch_tokens: Positive = 16_384
+    """Tokens in one forward, padding included."""
+    batch_deadline_s: PositiveSeconds = 60.0
+    """A batch on the device for longer makes the worker unhealthy; twice this ends the process."""
+    think_lane: Positive = 64
+    """Traces waiting or being written at most; beyond it thinking is shed."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the model; 0 leaves the choice to torch."""
+
+
+class Policies(Section):
+    """Where policies come from."""
+
+    directory: Path = Path("policies")
+    """Directory of ``*.yaml`` policies."""
+    reload_s: PositiveSeconds = 5.0
+    """How often the directory is looked at for changes."""
+    check_examples: bool = True
+    """Whether a policy's examples must hold before it goes live."""
+
+
+class Telemetry(Section):
+    """Traces, metrics and logs. Export follows the standard ``OTEL_*`` variables."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe line that is logged."""
+    log_format: Literal["json", "text"] = "json"
+    """One JSON object a line, or lines for people."""
+    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Share of traces started here that is kept; a producer's own decision is followed."""
+    content: bool = False
+    """Whether user content may appear in logs and spans. Off unless you mean it."""
+
+
+class Web(Section):
+    """The worker's own pages: probes, metrics, console."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: int = Field(default=6066, ge=0, le=65_535)
+    """Port to bind; 0 takes a free one."""
+    show_content: bool = False
+    """Whether the console shows user content."""
+
+
+class Settings(BaseSettings):
+    """Everything the worker can be told. See ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODERATION_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+    config_file: ClassVar[Path | None] = None
+
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """``at_least_once`` may repeat verdicts (with equal ids) after a crash; never loses one."""
+    kafka: Kafka = Kafka()
+    log: LogSettings = LogSettings()
+    topics: Topics = Topics()
+    stream: Stream = Stream()
+    store: Store = Store()
+    judge: JudgeSettings = JudgeSettings()
+    policies: Policies = Policies()
+    telemetry: Telemetry = Telemetry()
+    web: Web = Web()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, cls.config_file)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Settings:
+        for impossible, message in _impossible(self):
+            if impossible:
+                raise ValueError(message)
+        return self
+
+
+def _impossible(settings: Settings) -> list[tuple[bool, str]]:
+    """Combinations that cannot work; each message names the settings to change."""
+    security = settings.kafka.security
+    outputs = settings.topics
+    names = (outputs.verdicts, outputs.quarantine, outputs.dead_letter, outputs.shadow)
+    return [
+        (
+            settings.stream.drain_s >= settings.kafka.rebalance_timeout_s,
+            "stream.drain_s must be below kafka.rebalance_timeout_s, or a drain outlasts the group",
+        ),
+        (
+            settings.stream.max_event_bytes + 64 * 1024 > settings.kafka.max_message_bytes,
+            "kafka.max_message_bytes must exceed stream.max_event_bytes by 64 KiB of headroom",
+        ),
+        (
+            settings.stream.max_event_bytes > settings.stream.max_bytes,
+            "stream.max_bytes must hold at least one event of stream.max_event_bytes",
+        ),
+        (
+            settings.stream.poison_isolate_after >= settings.stream.poison_give_up_after,
+            "stream.poison_isolate_after must be below stream.poison_give_up_after",
+        ),
+        (
+            security.protocol.startswith("SASL")
+            and not (security.username and (security.password or security.password_file)),
+            "kafka.security.protocol is SASL: set kafka.security.username and "
+            "kafka.security.password_file",
+        ),
+        (len(set(names)) < len(names), "topics.*: every output topic needs a name of its own"),
+        (
+            settings.judge.context_budget >= settings.judge.max_context,
+            "judge.context_budget must be below judge.max_context",
+        ),
+    ]
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings tree; ``overrides`` (section dictionaries) stand over everything.
+
+    Raises:
+        ConfigurationError: a file that cannot be read, or a field that is unknown or wrong.
+    """
+    if config is not None and not config.is_file():
+        raise ConfigurationError(f"{config}: no such file; name a YAML file or leave --config out")
+    source = type("Settings", (Settings,), {"config_file": config, "__doc__": Settings.__doc__})
+    try:
+        return source(**overrides)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, config)) from error
+
+
+def _explain(error: ValidationError, config: Path | None) -> str:
+    lines = [f"settings cannot be used ({config or 'environment and defaults'}):"]
+    for problem in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in problem["loc"]) or "combination"
+        lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""The Log interface and its values. Nothing here knows what a record means."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Kafka record headers: ordered, names may repeat."""
+
+
+class TopicPartition(NamedTuple):
+    """One ordered sequence of records."""
+
+    topic: str
+    partition: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One input record, bytes untouched. ``timestamp`` is milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def source(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """One record to publish in the transaction that commits its input's offset."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A record handed to the processor. ``attempts`` counts from 1; more than 1 after a crash.
+
+    ``isolated``: nothing else is in flight beside it. ``poison``: give up on it, it killed the
+    worker too often; the processor answers with an undecided outcome without judging it.
+    """
+
+    record: Record
+    attempts: int = 1
+    isolated: bool = False
+    poison: bool = False
+
+
+Processor = Callable[[Delivery], Awaitable[Sequence[Output]]]
+"""Turns one record into everything to publish for it; at least one output, for nothing is dropped.
+
+Raises ``DependencyUnavailable`` where a whole dependency is away: the record is retried, in order.
+Any other exception is a bug and ends the process, without committing the record.
+"""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Ownership of a partition. ``next_offset`` is the first record not yet committed.
+
+    ``generation`` changes with every assignment: work of an older claim is dropped.
+    ``attempts`` is how often ``next_offset`` was claimed before without progress.
+    """
+
+    source: TopicPartition
+    generation: int
+    next_offset: int
+    attempts: int = 0
+
+
+class Owner(Protocol):
+    """Told by the log about partitions, before the first record and after the last."""
+
+    async def assigned(self, claims: Sequence[Claim]) -> None: ...
+
+    async def revoked(self, sources: Iterable[TopicPartition]) -> None:
+        """Drain within the settings' deadline; commits still succeed until this returns."""
+        ...
+
+
+class Log(Protocol):
+    """A group consumer with atomic commits. Conformance: tests/stream/conformance.py."""
+
+    async def start(self, topics: Sequence[str], owner: Owner) -> None:
+        """Join the group. Raises ``FatalError`` where a topic is missing: none is ever made."""
+        ...
+
+    async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Records of the partitions that are not paused, in order within each."""
+        ...
+
+    def pause(self, sources: Iterable[TopicPartition]) -> None: ...
+
+    def resume(self, sources: Iterable[TopicPartition]) -> None: ...
+
+    async def commit(self, claim: Claim, outputs: Sequence[Output], next_offset: int) -> None:
+        """Publish ``outputs`` and move the group to ``next_offset``, both or neither.
+
+        Raises:
+            FatalError: fenced, or in an unknown state: this process must end.
+        """
+        ...
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """Records not yet committed, by assigned partition."""
+        ...
+
+    async def stop(self) -> None:
+        """Leave the group after the owner has drained."""
+        ...
