@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from worker.contracts.codes import DeadLetterCode, UndecidedReason
 
 
@@ -35,9 +37,30 @@ class PolicyError(ConfigurationError):
         self, problem: str, *, fix: str, file: str = "", line: int = 0, field: str = ""
     ) -> None:
         self.problem, self.fix, self.file, self.line, self.field = problem, fix, file, line, field
+        self._all: tuple[PolicyError, ...] = ()
         where = ":".join(str(part) for part in (file, line or "") if part)
         what = f"{field}: {problem}" if field else problem
         super().__init__(f"{where}: {what}. {fix}" if where else f"{what}. {fix}")
+
+    @property
+    def problems(self) -> tuple[PolicyError, ...]:
+        """Every problem this error reports, one error each; itself where it is the only one."""
+        return self._all or (self,)
+
+    @classmethod
+    def of(cls, errors: Sequence[PolicyError]) -> PolicyError:
+        """One error for all ``errors`` (at least one); its message lists them, one a line."""
+        problems = tuple(part for error in errors for part in error.problems)
+        first = problems[0]
+        if len(problems) == 1:
+            return first
+        together = cls(
+            first.problem, fix=first.fix, file=first.file, line=first.line, field=first.field
+        )
+        together._all = problems
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        together.args = (f"{len(problems)} problems:\n{lines}",)
+        return together
 
 
 class UnreadableRecord(WorkerError):
