@@ -1,0 +1,38 @@
+# The commands of the project. Each makes the environment it needs; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check bench tiny clean
+
+help: ## List these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (the first time this fetches torch; later runs take seconds)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Stream scripted conversations through the real worker, on this machine alone
+	@$(BIN)/moderation-worker demo $(ARGS)
+
+test: $(READY) ## Run every test, with a real Kafka and a real S3 API where their tools are present
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Format, lint and strict types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## Measure the pipeline and the judge; prints tables of ratios
+	@$(BIN)/moderation-worker bench all $(ARGS)
+
+tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
+	@$(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)
+	@$(BIN)/python -m worker.training.tiny evaluate build/tiny
+
+clean: ## Remove everything these commands made
+	rm -rf $(VENV) .tools .cache .demo build dist

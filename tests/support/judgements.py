@@ -1,0 +1,48 @@
+"""Short ways to say what a judge answered, for tests of what follows from it."""
+
+from __future__ import annotations
+
+from worker.judge.base import CategoryScore, Judgement, Side, Thought
+from worker.policy.model import Policy
+
+
+def side(score: float) -> Side:
+    return Side(label="unsafe" if score >= 0.5 else "safe", score=score)
+
+
+def judgement(
+    user: float = 0.01,
+    *categories: str,
+    response: float | None = None,
+    floor: float = 0.0,
+    thought: Thought | None = None,
+) -> Judgement:
+    """A judgement by scores (P(unsafe)) and named categories."""
+    return Judgement(
+        user=side(user),
+        response=None if response is None else side(response),
+        categories=tuple(CategoryScore(name=name, score=0.9) for name in categories),
+        floor_score=floor,
+        thought=thought,
+    )
+
+
+def thought(user: float | None, *categories: str, skipped: str | None = None) -> Thought:
+    return Thought(
+        trace="One. Two. Three. Four.",
+        user=None if user is None else side(user),
+        categories=tuple(CategoryScore(name=name) for name in categories),
+        skipped=skipped,
+    )
+
+
+def policy(**fields: object) -> Policy:
+    """A policy with the given fields over plain defaults."""
+    base: dict[str, object] = {
+        "name": "test",
+        "version": 1,
+        "owner": "owner@example.com",
+        "topics": ("input",),
+        "sha256": "0" * 64,
+    }
+    return Policy(**{**base, **fields})  # type: ignore[arg-type]
