@@ -1,0 +1,87 @@
+"""The content hash of a policy: equal hashes judge alike.
+
+In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
+THINK, actions, ``on_undecided``; the description only where it is rendered (free text). Left out is
+what does neither: version, owner, topics, languages, candidate, examples, file. Defaults are
+filled in first, so spelling one out changes nothing; order counts only where the model sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, get_args
+
+import msgspec
+
+from worker.contracts.verdict import Severity
+from worker.policy.model import Policy
+from worker.policy.taxonomy import FLOOR
+
+_FORMAT = 1
+
+
+def digest(policy: Policy) -> str:
+    """SHA-256 (64 hex digits) of the canonical form."""
+    encoded = msgspec.json.encode(canonical_form(policy), order="sorted")
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def canonical_form(policy: Policy) -> dict[str, Any]:
+    """What is hashed, as plain values."""
+    form: dict[str, Any] = {
+        "format": _FORMAT,
+        "name": policy.name,
+        "builtin": _builtin(policy),
+        "custom": _custom(policy),
+        "adapter": policy.adapter,
+        "think": _think(policy),
+        "threshold": policy.thresholds.unsafe,
+        "actions": {
+            "default": policy.actions.default,
+            **{
+                severity: policy.actions.severity.get(severity, policy.actions.default)
+                for severity in get_args(Severity)
+            },
+        },
+        "on_undecided": policy.on_undecided,
+    }
+    if policy.custom is not None and not policy.custom.taxonomy:
+        form["description"] = policy.description
+    return form
+
+
+def _builtin(policy: Policy) -> dict[str, Any] | None:
+    if not policy.builtin.enabled:
+        return None
+    severity = policy.builtin.severity.items()
+    return {
+        "suppress": sorted(policy.builtin.suppress),
+        "severity": {name: level for name, level in severity if level != "high" and name != FLOOR},
+    }
+
+
+def _custom(policy: Policy) -> dict[str, Any] | None:
+    custom = policy.custom
+    if custom is None:
+        return None
+    if custom.taxonomy:
+        return {"taxonomy": [msgspec.to_builtins(each) for each in custom.taxonomy]}
+    return {
+        "disallowed": custom.disallowed,
+        "allowed": custom.allowed,
+        "severity": custom.severity,
+    }
+
+
+def _think(policy: Policy) -> dict[str, Any] | None:
+    think = policy.think
+    if think.when == "never":
+        return None
+    form: dict[str, Any] = {
+        "when": think.when,
+        "max_tokens": think.max_tokens,
+        "deadline_ms": think.deadline_ms,
+    }
+    if think.when == "uncertain":
+        form["band"] = think.band
+    return form

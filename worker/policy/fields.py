@@ -1,0 +1,228 @@
+"""Reading one mapping of a policy file field by field, with a problem for everything odd."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from worker.policy.problems import Problems, Where, suggestion
+from worker.policy.wording import tidy, wording_problem
+
+Choice = TypeVar("Choice", bound=str)
+
+
+class Fields:
+    """The fields of one mapping. Every reader gives the default where it reported a problem.
+
+    ``close`` reports the fields that nobody asked for, so it comes last.
+    """
+
+    def __init__(self, values: dict[str, Any], where: Where, problems: Problems) -> None:
+        self._values = values
+        self._known: list[str] = []
+        self.where = where
+        self.problems = problems
+
+    def given(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._values.get(name) is not None
+
+    def value(self, name: str) -> Any:
+        """The value as the file has it."""
+        return self._values.get(name)
+
+    def report(self, name: str, problem: str, fix: str, *index: int) -> None:
+        """Report a problem at a field, or at an entry of its list."""
+        self.problems.add((*self.where, name, *index), problem, fix)
+
+    def text(self, name: str, *, required: bool = False, limit: int = 200) -> str:
+        """One line of text that may stand in front of the model; white space is collapsed."""
+        value = self._take(name, required)
+        return "" if value is None else self._line(name, value, limit)
+
+    def raw(self, name: str, *, required: bool = False, limit: int = 20_000) -> str | None:
+        """Text kept exactly as written: what an example says is user content."""
+        value = self._take(name, required)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.")
+            return None
+        if len(value) > limit:
+            self.report(name, f"longer than {limit} characters", "Shorten it.")
+        return value
+
+    def texts(self, name: str, *, limit: int = 400, most: int = 64) -> tuple[str, ...]:
+        """A list of lines without repeats."""
+        kept: list[str] = []
+        for index, value in enumerate(self._list(name, most)):
+            line = self._line(name, value, limit, index)
+            if not line:
+                continue
+            if line.casefold() in {each.casefold() for each in kept}:
+                self.report(name, f"`{line}` is listed twice", "Keep one of the two.", index)
+                continue
+            kept.append(line)
+        return tuple(kept)
+
+    def integer(self, name: str, default: int, low: int, high: int, required: bool = False) -> int:
+        """A whole number from ``low`` to ``high``."""
+        value = self._take(name, required)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.report(name, f"expected a whole number, found {_kind(value)}", "Write e.g. 3.")
+            return default
+        if not low <= value <= high:
+            self.report(name, f"{str(value)[:20]} is out of range", f"Choose {low} to {high}.")
+            return default
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A number from ``low`` to ``high``."""
+        value = self._take(name, False)
+        return default if value is None else self._number(name, value, default, low, high)
+
+    def pair(self, name: str, default: tuple[float, float]) -> tuple[float, float]:
+        """Two numbers from 0 to 1, the lower first."""
+        value = self._take(name, False)
+        if value is None:
+            return default
+        if not isinstance(value, list) or len(value) != 2:
+            self.report(name, "expected two numbers", "Write e.g. [0.35, 0.65].")
+            return default
+        low, high = (
+            self._number(name, each, each_default, 0.0, 1.0, index)
+            for index, (each, each_default) in enumerate(zip(value, default, strict=True))
+        )
+        if low >= high:
+            self.report(name, "the lower end must come first", "Write e.g. [0.35, 0.65].")
+            return default
+        return low, high
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(name, False)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.report(name, f"expected true or false, found {_kind(value)}", "Write true.")
+            return default
+        return value
+
+    def choice(self, name: str, default: Choice, allowed: Collection[Choice]) -> Choice:
+        """One of a few words."""
+        value = self._take(name, False)
+        return default if value is None else self._choice(value, default, allowed, name)
+
+    def required_choice(self, name: str, default: Choice, allowed: Collection[Choice]) -> Choice:
+        """One of a few words, which must be given."""
+        value = self._take(name, True)
+        return default if value is None else self._choice(value, default, allowed, name)
+
+    def choices(self, name: str, allowed: Collection[Choice]) -> dict[str, Choice]:
+        """A mapping whose values are one of a few words; its names are the caller's to check."""
+        value = self._take(name, False)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.report(name, f"expected a mapping, found {_kind(value)}", "Write `name: value`.")
+            return {}
+        fallback = next(iter(allowed))
+        return {
+            key: self._choice(each, fallback, allowed, name, key) for key, each in value.items()
+        }
+
+    def section(self, name: str) -> Fields | None:
+        """A nested mapping, or None where it is not given."""
+        value = self._take(name, False)
+        return None if value is None else self._section(name, value)
+
+    def sections(self, name: str, *, most: int = 64) -> list[Fields]:
+        """A list of mappings."""
+        found = [
+            self._section(name, value, index) for index, value in enumerate(self._list(name, most))
+        ]
+        return [each for each in found if each is not None]
+
+    def close(self) -> None:
+        """Report every field that nobody asked for."""
+        for name in self._values:
+            if name == "<<":
+                self.report(name, "merge keys are not supported", "Write the fields out.")
+            elif name not in self._known:
+                self.report(name, "unknown field", suggestion(name, self._known))
+
+    def _take(self, name: str, required: bool) -> Any:
+        self._known.append(name)
+        value = self._values.get(name)
+        if value is None and required:
+            self.report(name, "the field is missing", f"Add `{name}:`, see docs/policies.md.")
+        return value
+
+    def _list(self, name: str, most: int) -> list[Any]:
+        value = self._take(name, False)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.report(name, f"expected a list, found {_kind(value)}", "Write `- entry` lines.")
+            return []
+        if len(value) > most:
+            self.report(name, f"more than {most} entries", "Merge the entries that overlap.")
+        return value[:most]
+
+    def _section(self, name: str, value: Any, *index: int) -> Fields | None:
+        if not isinstance(value, dict):
+            found = f"expected a mapping, found {_kind(value)}"
+            self.report(name, found, "Write `field: value` lines.", *index)
+            return None
+        return Fields(value, (*self.where, name, *index), self.problems)
+
+    def _line(self, name: str, value: Any, limit: int, *index: int) -> str:
+        if not isinstance(value, str):
+            self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.", *index)
+            return ""
+        line = tidy(value)
+        odd = wording_problem(value)
+        if odd:
+            self.report(name, odd, "Say it in plain words.", *index)
+        elif not line:
+            self.report(name, "empty text", "Write something or leave it out.", *index)
+        elif len(line) > limit:
+            self.report(name, f"longer than {limit} characters", "Shorten it.", *index)
+        else:
+            return line
+        return ""
+
+    def _number(
+        self, name: str, value: Any, default: float, low: float, high: float, *index: int
+    ) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            found = f"expected a number, found {_kind(value)}"
+            self.report(name, found, "Write e.g. 0.5.", *index)
+            return default
+        if not low <= value <= high:
+            fix = f"Choose {low:g} to {high:g}."
+            self.report(name, f"{str(value)[:20]} is out of range", fix, *index)
+            return default
+        return float(value)
+
+    def _choice(
+        self, value: Any, default: Choice, allowed: Collection[Choice], *where: str
+    ) -> Choice:
+        if isinstance(value, str) and value in allowed:
+            return next(each for each in allowed if each == value)
+        shown = f"`{value[:60]}`" if isinstance(value, str) else _kind(value)
+        fix = suggestion(value if isinstance(value, str) else "", allowed)
+        self.problems.add((*self.where, *where), f"{shown} is not one of its values", fix)
+        return default
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words; YAML reads ``no`` and ``2024-01-01`` as something else."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false (YAML reads a bare yes, no, on and off as that)"
+    names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return names.get(type(value), "a date")

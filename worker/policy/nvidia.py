@@ -1,0 +1,221 @@
+"""Import of the policy JSON that NVIDIA's ``nemotron-policy-generator`` skill (0.1.0) writes.
+
+Source of the fields: ``assets/policy_json_schema.json`` of that skill (NVIDIA/skills at 7149a88).
+Fields the schema does not know are ignored, as its writers add their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from worker.contracts.verdict import Action, Severity
+from worker.errors import PolicyError
+from worker.policy.dump import dump_policy
+from worker.policy.floor import is_floor_name
+from worker.policy.model import (
+    Actions,
+    BuiltinPass,
+    CustomCategory,
+    CustomPass,
+    Example,
+    Policy,
+)
+from worker.policy.nvidia_format import NvidiaCategory, NvidiaPolicy, read_nvidia
+from worker.policy.parse import parse_policy
+from worker.policy.sections import SEVERITIES
+from worker.policy.taxonomy import FLOOR, canonical_category
+from worker.policy.wording import tidy
+
+CHECKPOINT = "nemotron-3.5-content-safety"
+"""Family that imported examples are meant for."""
+
+Shape = Literal["auto", "taxonomy", "text"]
+
+_SEVERITY: dict[str, Severity] = {"S1": "low", "S2": "medium", "S3": "high", "S4": "critical"}
+_ACTIONS: dict[Severity, Action] = {
+    "low": "flag",
+    "medium": "hold",
+    "high": "block",
+    "critical": "block",
+}
+_SAFE = re.compile(r"(?:safe|allow|permit|out[ -]of[ -]scope|not unsafe|does not)", re.IGNORECASE)
+_UNSAFE = re.compile(
+    r"(?:unsafe|block|disallow|violat|in[ -]scope|flag|not safe|not allow)", re.IGNORECASE
+)
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid policy, its YAML, and what of the source has no place in it."""
+
+    policy: Policy
+    yaml: str
+    notes: tuple[str, ...] = ()
+
+
+def import_nvidia(
+    path: Path, *, topics: Sequence[str] = (), owner: str | None = None, shape: Shape = "auto"
+) -> Imported:
+    """Read a policy JSON. ``auto`` makes free text where an allow-list is given, else a taxonomy.
+
+    Severities map S1 to S4 onto low to critical; an S0 category is not judged. The version
+    ``a.b.c`` becomes ``a * 10000 + b * 100 + c``.
+
+    Raises:
+        PolicyError: the JSON is not of the format, or the policy lowers or carves out the floor.
+    """
+    source = read_nvidia(path)
+    notes: list[str] = []
+    judged = _judged(source, str(path), notes)
+    if shape == "auto":
+        shape = "text" if source.allow_list else "taxonomy"
+    custom = _text(source, judged) if shape == "text" else _taxonomy(source, judged, notes)
+    owner = owner or source.owner
+    if not owner:
+        fix = "Name one: `policy import --owner NAME`."
+        raise PolicyError("nobody owns the policy", fix=fix, file=str(path), field="owner")
+    policy = Policy(
+        name=_slug(source.policy_name),
+        version=_version(source.version),
+        owner=tidy(owner),
+        topics=tuple(topics),
+        description=tidy(source.policy_name),
+        builtin=BuiltinPass(enabled=False),
+        custom=custom,
+        actions=Actions(severity=_ACTIONS),
+        examples=_examples(source, shape, judged, notes),
+    )
+    for name in ("response_guidance", "jurisdiction_notes", "calibration_notes", "cot_rules"):
+        if getattr(source, name):
+            notes.append(f"{name}: kept in the JSON only, the model does not read it")
+    text = dump_policy(policy)
+    return Imported(policy=parse_policy(text, file=str(path)), yaml=text, notes=tuple(notes))
+
+
+def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCategory]:
+    """The categories to judge: without those of severity S0, and without the floor's own."""
+    judged = []
+    for index, category in enumerate(source.categories):
+        if is_floor(category):
+            if category.severity != "S4":
+                raise PolicyError(
+                    f"the severity of `{FLOOR}` is always S4, not {category.severity}",
+                    fix="Set it to S4, or delete the category: it is judged in any case.",
+                    file=file,
+                    field=f"categories[{index}].severity",
+                )
+            notes.append(f"{category.display_name}: judged under every policy, so not listed")
+        elif category.severity == "S0":
+            notes.append(f"{category.display_name}: severity S0 is safe, so not judged")
+        else:
+            judged.append(category)
+    return judged
+
+
+def is_floor(category: NvidiaCategory) -> bool:
+    """Whether a category is the floor's own, by any of its names."""
+    names = (category.name, category.display_name, category.aegis_parent)
+    return any(is_floor_name(name.replace("_", " ")) for name in names if name)
+
+
+def _name(category: NvidiaCategory) -> str:
+    """The model's own spelling where the category is one of its own."""
+    return canonical_category(category.display_name) or tidy(category.display_name)
+
+
+def _taxonomy(
+    source: NvidiaPolicy, judged: Sequence[NvidiaCategory], notes: list[str]
+) -> CustomPass:
+    if source.allow_list:
+        notes.append("allow_list: a taxonomy has no place for it, use --shape text to keep it")
+    return CustomPass(
+        taxonomy=tuple(
+            CustomCategory(
+                name=_name(category), note=_note(category), severity=_SEVERITY[category.severity]
+            )
+            for category in judged
+        )
+    )
+
+
+def _note(category: NvidiaCategory) -> str:
+    return tidy(f"{category.definition} Not: {'; '.join(category.out_of_scope)}.")
+
+
+def _text(source: NvidiaPolicy, judged: Sequence[NvidiaCategory]) -> CustomPass:
+    levels = [_SEVERITY[category.severity] for category in judged]
+    carved = [line for category in judged for line in category.out_of_scope]
+    allowed = dict.fromkeys(tidy(line) for line in (*source.allow_list, *carved))
+    return CustomPass(
+        disallowed=tuple(_phrase(category) for category in judged),
+        allowed=tuple(allowed),
+        severity=max(levels, key=SEVERITIES.index, default="high"),
+    )
+
+
+def _phrase(category: NvidiaCategory) -> str:
+    return tidy(f"{_name(category)}: {category.definition}")
+
+
+def _examples(
+    source: NvidiaPolicy, shape: Shape, judged: Sequence[NvidiaCategory], notes: list[str]
+) -> tuple[Example, ...]:
+    examples: dict[str, Example] = {}
+
+    def add(text: str, expect: Literal["safe", "unsafe"], categories: tuple[str, ...]) -> None:
+        examples.setdefault(
+            text,
+            Example(text=text, expect=expect, categories=categories, checkpoint=CHECKPOINT),
+        )
+
+    for category in source.categories:
+        floor = is_floor(category)
+        if not floor and category not in judged:
+            continue
+        # Free text answers in phrases of its own, so only a taxonomy's names can be expected.
+        named = (FLOOR,) if floor else (_name(category),) if shape == "taxonomy" else ()
+        for text in category.examples_unsafe:
+            add(text, "unsafe", named)
+        for text in category.examples_safe:
+            add(text, "safe", ())
+        for edge in category.edge_cases:
+            resolved = _resolution(edge.resolution)
+            if resolved is None:
+                notes.append(f"edge case without a clear resolution, not executable: {edge.case}")
+            else:
+                add(edge.case, resolved, named if resolved == "unsafe" else ())
+    return tuple(examples.values())
+
+
+def _resolution(text: str) -> Literal["safe", "unsafe"] | None:
+    """What a stated resolution says at its start, or None where it is not plain."""
+    start = text.strip()
+    if _UNSAFE.match(start):
+        return "unsafe"
+    return "safe" if _SAFE.match(start) else None
+
+
+def _slug(name: str) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")
+    return plain[:64].strip("-") or "imported-policy"
+
+
+def _version(text: str) -> int:
+    major, minor, patch = (int(part) for part in text.split("."))
+    return max(1, major * 10_000 + min(minor, 99) * 100 + min(patch, 99))
+
+
+def describe(imported: Imported) -> dict[str, Any]:
+    """The import as one plain value, for programs."""
+    policy = imported.policy
+    return {
+        "name": policy.name,
+        "version": policy.version,
+        "sha256": policy.sha256,
+        "examples": len(policy.examples),
+        "notes": list(imported.notes),
+    }

@@ -1,0 +1,92 @@
+"""The passes of a policy: what is asked of the judge about every event under it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from worker.judge.base import Rubric, RubricMode, ThinkPlan
+from worker.policy.digest import digest
+from worker.policy.floor import assert_floor
+from worker.policy.model import CustomPass, Policy
+from worker.policy.render import builtin_taxonomy, custom_policy, custom_taxonomy
+from worker.policy.taxonomy import BUILTIN, FLOOR
+from worker.policy.validate import adapter_path, custom_names
+
+_CACHED = 256
+
+
+class PolicyPass(msgspec.Struct, frozen=True, kw_only=True):
+    """One question about an event: a rubric, when to think, and the adapter that answers."""
+
+    source: Literal["builtin", "custom"]
+    rubric: Rubric
+    think: ThinkPlan
+    adapter: str | None = None
+
+
+_cache: dict[tuple[str, str | None], tuple[PolicyPass, ...]] = {}
+
+
+def passes(policy: Policy) -> tuple[PolicyPass, ...]:
+    """One or two passes, the built-in one first; equal policies share equal objects.
+
+    Raises:
+        PolicyError: a rubric that does not judge the floor.
+    """
+    adapter = adapter_path(policy)
+    key = (policy.sha256 or digest(policy), adapter)
+    found = _cache.get(key)
+    if found is None:
+        found = _build(policy, adapter)
+        while len(_cache) >= _CACHED:
+            _cache.pop(next(iter(_cache)))
+        _cache[key] = found
+    return found
+
+
+def _build(policy: Policy, adapter: str | None) -> tuple[PolicyPass, ...]:
+    think = ThinkPlan(
+        when=policy.think.when,
+        threshold=policy.thresholds.unsafe,
+        band=policy.think.band,
+        max_tokens=policy.think.max_tokens,
+        deadline_s=policy.think.deadline_ms / 1_000,
+    )
+    built: list[PolicyPass] = []
+    if policy.builtin.enabled:
+        rubric = builtin_rubric(policy.builtin.suppress)
+        built.append(PolicyPass(source="builtin", rubric=rubric, think=think, adapter=adapter))
+    if policy.custom is not None:
+        rubric = custom_rubric(policy, policy.custom)
+        built.append(PolicyPass(source="custom", rubric=rubric, think=think, adapter=adapter))
+    for each in built:
+        assert_floor(each.rubric)
+    return tuple(built)
+
+
+def builtin_rubric(suppress: tuple[str, ...]) -> Rubric:
+    """The stock taxonomy, or what is left of it."""
+    text = builtin_taxonomy(suppress)
+    names = tuple(name for name in BUILTIN if name not in suppress or name == FLOOR)
+    return make_rubric("builtin" if text is None else "taxonomy", text, names)
+
+
+def custom_rubric(policy: Policy, custom: CustomPass) -> Rubric:
+    """A policy's own words: a taxonomy, or free text in the model card's shape."""
+    names = (*custom_names(custom), FLOOR)
+    if custom.taxonomy:
+        text = custom_taxonomy([(category.name, category.note) for category in custom.taxonomy])
+        return make_rubric("taxonomy", text, names)
+    text = custom_policy(policy.name, policy.description, custom.disallowed, custom.allowed)
+    return make_rubric("policy", text, names)
+
+
+def make_rubric(mode: RubricMode, text: str | None, categories: tuple[str, ...]) -> Rubric:
+    """A rubric with its digest: SHA-256 of the mode, a null byte and the text."""
+    content = f"{mode}\0{text or ''}".encode()
+    return Rubric(
+        mode=mode, text=text, categories=categories, sha256=hashlib.sha256(content).hexdigest()
+    )

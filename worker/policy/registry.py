@@ -1,0 +1,255 @@
+"""Topic to policy: an immutable snapshot, swapped whole when policies change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
+from worker.policy.bundle import bundle
+from worker.policy.checks import Check
+from worker.policy.digest import digest
+from worker.policy.model import Policy
+from worker.policy.parse import parse_policy
+from worker.policy.settle import settle
+from worker.policy.watch import DirectoryWatch, PolicyFile
+from worker.telemetry import instruments
+from worker.telemetry.names import Attribute
+
+logger = logging.getLogger(__name__)
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What is live at one moment. ``unready`` are topics whose policy never became valid."""
+
+    by_topic: Mapping[str, Policy] = MappingProxyType({})
+    by_name: Mapping[str, Policy] = MappingProxyType({})
+    candidates: Mapping[str, Policy] = MappingProxyType({})
+    unready: frozenset[str] = frozenset()
+    problems: tuple[PolicyError, ...] = ()
+
+
+class PolicyRegistry:
+    """The live policies of a directory.
+
+    ``load`` reads and binds; nothing is live before ``activate`` ran the examples. ``reload`` looks
+    for changes; a policy that became bad keeps its last good version and is in ``problems``.
+    Readers see one snapshot or the next, never a mixture.
+    """
+
+    def __init__(self, directory: Path, *, check: Check | None = None) -> None:
+        self._watch = DirectoryWatch(directory)
+        self._check = check
+        self._snapshot = Snapshot()
+        self._parsed: list[Policy] = []
+        self._unreadable: list[PolicyError] = []
+        self._verdicts: dict[tuple[str, str], PolicyError | None] = {}
+        self._lock = asyncio.Lock()
+        self._pending = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything that is live, as one value."""
+        return self._snapshot
+
+    @property
+    def problems(self) -> tuple[PolicyError, ...]:
+        """Why a policy on disk is not the one that is live; empty when all is well."""
+        return self._snapshot.problems
+
+    def select(self, topic: str) -> Policy | None:
+        """The live policy of a topic; None where the topic is unready or unknown."""
+        return self._snapshot.by_topic.get(topic)
+
+    def get(self, name: str) -> Policy | None:
+        """A live policy by name."""
+        return self._snapshot.by_name.get(name)
+
+    def topics(self) -> tuple[str, ...]:
+        """Every topic a policy is bound to, ready or not, sorted."""
+        return tuple(sorted({*self._snapshot.by_topic, *self._snapshot.unready}))
+
+    def unready_topics(self) -> tuple[str, ...]:
+        """Topics without a policy that was ever valid: they stay paused. Sorted."""
+        return tuple(sorted(self._snapshot.unready))
+
+    def require(self, topics: Collection[str] = (), *, outputs: Collection[str] = ()) -> None:
+        """Refuse topics without a policy, and policies on the worker's own ``outputs``.
+
+        Raises:
+            ConfigurationError: names the topics, and what to add where.
+        """
+        bound = self.topics()
+        missing = sorted(set(topics) - set(bound))
+        if missing:
+            raise ConfigurationError(
+                f"no policy for input topic {', '.join(missing)}: "
+                f"add it to `topics:` of a policy in {self._watch.directory}"
+            )
+        looping = sorted(set(bound) & set(outputs))
+        if looping:
+            raise ConfigurationError(
+                f"{', '.join(looping)}: an output topic cannot be an input; "
+                "take it out of the policy's `topics:`, or rename topics.* in the settings"
+            )
+        if not bound:
+            raise ConfigurationError(
+                f"no policy in {self._watch.directory} is bound to a topic: add `topics:` to one"
+            )
+
+    def load(self) -> None:
+        """Read every policy for the first time; topics are bound, none is ready yet.
+
+        Raises:
+            PolicyError: any problem of any file: a worker does not start on a bad policy.
+        """
+        parsed, problems = self._parse(self._watch.changed() or ())
+        together = bundle(parsed)
+        problems += together.problems
+        if problems:
+            self._watch.forget()
+            raise PolicyError.of(problems)
+        self._parsed = parsed
+        unready = frozenset(topic for each in together.policies for topic in each.topics)
+        self._snapshot = Snapshot(unready=unready)
+        self._pending = True
+
+    async def activate(self) -> None:
+        """Run the examples of what ``load`` read, and make live what holds.
+
+        Raises:
+            DependencyUnavailable: the judge is away; call again.
+        """
+        async with self._lock:
+            await self._go_live()
+
+    async def reload(self) -> bool:
+        """Look for changes and take in what is good; True where the live policies changed.
+
+        Raises:
+            DependencyUnavailable: the judge is away; the next call tries again.
+        """
+        async with self._lock:
+            before = self._snapshot
+            try:
+                files = self._watch.changed()
+            except PolicyError as error:
+                self._watch.forget()
+                self._report((error,))
+                return False
+            if files is None and not self._pending:
+                return False
+            try:
+                await self._take_in(files)
+            except DependencyUnavailable:
+                self._pending = True
+                self._watch.forget()
+                raise
+            after = self._snapshot
+            return (before.by_topic, before.candidates) != (after.by_topic, after.candidates)
+
+    async def watch(self, interval_s: float) -> None:
+        """Reload every ``interval_s`` seconds, for ever. Cancel it to stop."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.reload()
+            except DependencyUnavailable as error:
+                logger.warning("policies not reloaded: %s", error)
+
+    async def _take_in(self, files: tuple[PolicyFile, ...] | None) -> None:
+        if files is not None:
+            self._parsed, self._unreadable = self._parse(files)
+        await self._go_live()
+
+    def _parse(self, files: tuple[PolicyFile, ...]) -> tuple[list[Policy], list[PolicyError]]:
+        """Every valid policy; a file that became bad is stood in for by its live version."""
+        parsed: list[Policy] = []
+        problems: list[PolicyError] = []
+        for file in files:
+            try:
+                if file.problem is not None:
+                    raise file.problem
+                parsed.append(parse_policy(file.raw, file=str(file.path)))
+            except PolicyError as error:
+                problems.append(error)
+                live = (*self._snapshot.by_name.values(), *self._snapshot.candidates.values())
+                parsed += [policy for policy in live if policy.file == str(file.path)]
+        return parsed, problems
+
+    async def _go_live(self) -> None:
+        """Run the examples of what is new, settle clashes, then swap in one assignment."""
+        problems = list(self._unreadable)
+        accepted: list[Policy] = []
+        for policy in self._parsed:
+            failure = await self._examples(policy)
+            if failure is None:
+                accepted.append(policy)
+                continue
+            problems.append(failure)
+            live = self._snapshot.by_name.get(policy.name)
+            if live is not None:
+                accepted.append(msgspec.structs.replace(live, file=policy.file))
+        found, unsettled = settle(accepted, tuple(self._snapshot.by_name.values()))
+        by_name = {policy.name: policy for policy in found.policies}
+        by_topic = {topic: policy for policy in found.policies for topic in policy.topics}
+        wanted = {topic for policy in self._parsed for topic in policy.topics}
+        self._note_changes(by_name)
+        self._snapshot = Snapshot(
+            by_topic=MappingProxyType(by_topic),
+            by_name=MappingProxyType(by_name),
+            candidates=found.candidates,
+            unready=frozenset(wanted - set(by_topic)),
+            problems=self._snapshot.problems,
+        )
+        self._pending = False
+        self._report((*problems, *unsettled))
+
+    async def _examples(self, policy: Policy) -> PolicyError | None:
+        """The failure of a policy's examples; each content is checked once."""
+        if self._check is None:
+            return None
+        key = (digest(policy), msgspec.json.encode(policy.examples).decode())
+        if key not in self._verdicts:
+            try:
+                results = await self._check(policy)
+            except PolicyError as error:
+                return error
+            failed = [result for result in results if result.status == "failed"]
+            first = failed[0].number if failed else 0
+            self._verdicts[key] = _failure(policy, first, len(failed)) if failed else None
+        return self._verdicts[key]
+
+    def _note_changes(self, by_name: Mapping[str, Policy]) -> None:
+        for name, policy in by_name.items():
+            before = self._snapshot.by_name.get(name)
+            if before is not None and before.sha256 == policy.sha256:
+                continue
+            labels = {Attribute.POLICY: name, Attribute.RELOAD_RESULT: "applied"}
+            instruments.policy_reloads.add(1, labels)
+            logger.info("policy %s version %d (%s) is live", name, policy.version, policy.sha256)
+            if before is not None and before.version == policy.version:
+                logger.warning("policy %s changed under version %d", name, before.version)
+
+    def _report(self, problems: tuple[PolicyError, ...]) -> None:
+        known = {str(problem) for problem in self._snapshot.problems}
+        for problem in problems:
+            if str(problem) not in known:
+                instruments.policy_reloads.add(1, {Attribute.RELOAD_RESULT: "refused"})
+                logger.error("policy refused: %s", problem)
+        self._snapshot = msgspec.structs.replace(self._snapshot, problems=problems)
+
+
+def _failure(policy: Policy, number: int, failed: int) -> PolicyError:
+    count = f"{failed} of {len(policy.examples)} examples do not hold"
+    return PolicyError(
+        f"{count}, the first is number {number}",
+        fix=f"Run `moderation-worker policy check --examples {policy.file}`.",
+        file=policy.file,
+        field=f"examples[{number - 1}]",
+    )
