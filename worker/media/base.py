@@ -40,7 +40,9 @@ class ObjectStore(Protocol):
 class FetchedImage(msgspec.Struct, frozen=True, kw_only=True):
     """One image of an event, in event order: its frames to judge, or the code why there are none.
 
-    ``sha256`` is of the encoded bytes. A still image has one frame, an animation several.
+    ``sha256`` is of the encoded bytes. A still image has one frame, an animation several; a frame
+    that is partly transparent comes twice, laid over white and over black (worker/media/decode.py
+    says what the digests of frames stand for).
     """
 
     uri: str
