@@ -15,6 +15,7 @@ SCOPE: Final = "moderation_worker"
 class Span:
     """Span names, in the order an event meets them."""
 
+    POLL: Final = "poll events"
     CONSUME: Final = "process events"
     DECODE: Final = "decode event"
     FETCH: Final = "fetch images"
