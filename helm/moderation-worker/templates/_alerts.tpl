@@ -40,23 +40,19 @@ groups:
           action: Ask a worker's /readyz why; look for fatal errors and for dependencies that are away.
       - alert: ModerationBatchStalled
         expr: |
-          (
-            sum by (job, instance) (moderation_inflight_events) > 0
-            unless sum by (job, instance) (rate(moderation_events_total[5m])) > 0
-          )
-          unless sum by (job, instance) (increase(moderation_dependency_retries_total[5m])) > 0
-        for: 5m
+          max by (job, instance) (moderation_judge_batch_stalled_seconds) > {{ .Values.batchDeadlineSeconds }}
+        for: 1m
         labels: {severity: critical}
         annotations:
-          summary: "{{ "{{" }} $labels.instance {{ "}}" }} holds events and finishes none"
-          action: The liveness probe restarts a worker whose batch outlasts judge.batch_deadline_s. If it did not, take a look at the device.
+          summary: "{{ "{{" }} $labels.instance {{ "}}" }} has had a batch on the device for longer than its deadline"
+          action: The worker is unhealthy and ends by itself at twice the deadline; if it comes back the same, look at the device.
       - alert: ModerationDependencyAway
         expr: |
-          sum by (job, moderation_dependency) (increase(moderation_dependency_retries_total[5m])) > 0
-        for: 10m
+          max by (job, moderation_dependency) (moderation_dependency_paused_seconds) > 120
+        for: 1m
         labels: {severity: warning}
         annotations:
-          summary: "{{ "{{" }} $labels.moderation_dependency {{ "}}" }} has been failing for 10 minutes"
+          summary: "{{ "{{" }} $labels.moderation_dependency {{ "}}" }} has been away for {{ "{{" }} $value | humanizeDuration {{ "}}" }}"
           action: Partitions are paused and retried; nothing is lost. Mend the dependency.
   - name: moderation-worker-outcomes
     rules:
@@ -91,18 +87,19 @@ groups:
     rules:
       - alert: ModerationPolicyRefused
         expr: |
-          sum by (job, error_type) (increase(moderation_policy_reloads_total{error_type!=""}[15m])) > 0
+          max by (job, moderation_policy_name) (moderation_policy_problems) > 0
+        for: 1m
         labels: {severity: warning}
         annotations:
-          summary: A changed policy was refused; its last valid version stays in force
+          summary: A policy file has problems; what was valid before stays in force
           action: /readyz and the log name file, line and fix; moderation-worker policy check shows the same.
       - alert: ModerationWorkerNotReady
         expr: |
-          min by (namespace, pod) (kube_pod_container_status_ready{container="moderation-worker"}) == 0
+          max by (job, instance) (moderation_ready) == 0
         for: 20m
         labels: {severity: warning}
         annotations:
-          summary: "{{ "{{" }} $labels.pod {{ "}}" }} has not been ready for 20 minutes"
+          summary: "{{ "{{" }} $labels.instance {{ "}}" }} has not been ready for 20 minutes"
           action: Its /readyz says what is missing (model, assignment, policy).
       - alert: ModerationRestartLoop
         expr: |
