@@ -80,6 +80,9 @@ class LogSettings(Section):
     """``kafka``, or ``local``: an append-only log in a directory, for one machine."""
     directory: Path = Path(".moderation/log")
     """Where the local log lies."""
+    fsync: bool = False
+    """Whether the local log waits for the disk at every commit: survive a power cut, not only a
+    killed process."""
 
 
 class Topics(Section):

@@ -64,17 +64,34 @@ Any other exception is a bug and ends the process, without committing the record
 """
 
 
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What the group remembers beside a committed offset, for records that kill the worker.
+
+    ``attempts``: how often the record at the offset was tried without progress. ``until``: records
+    below this offset are suspects and delivered alone; 0 where none are.
+    """
+
+    attempts: int = 0
+    until: int = 0
+
+
+UNMARKED = Mark()
+"""Progress, or a clean end: nothing is suspected."""
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Ownership of a partition. ``next_offset`` is the first record not yet committed.
 
     ``generation`` changes with every assignment: work of an older claim is dropped.
-    ``attempts`` is how often ``next_offset`` was claimed before without progress.
+    ``attempts`` is how often ``next_offset`` was claimed before without progress; ``until`` is the
+    end of the suspected records (see ``Mark``).
     """
 
     source: TopicPartition
     generation: int
     next_offset: int
     attempts: int = 0
+    until: int = 0
 
 
 class Owner(Protocol):
@@ -102,8 +119,16 @@ class Log(Protocol):
 
     def resume(self, sources: Iterable[TopicPartition]) -> None: ...
 
-    async def commit(self, claim: Claim, outputs: Sequence[Output], next_offset: int) -> None:
+    async def commit(
+        self,
+        claim: Claim,
+        outputs: Sequence[Output],
+        next_offset: int,
+        mark: Mark = UNMARKED,
+    ) -> None:
         """Publish ``outputs`` and move the group to ``next_offset``, both or neither.
+
+        ``mark`` is kept beside the offset. One commit of a claim runs at a time.
 
         Raises:
             FatalError: fenced, or in an unknown state: this process must end.

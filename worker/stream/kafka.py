@@ -1,0 +1,243 @@
+"""The log on Apache Kafka: a group consumer and one committer per assigned partition."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+
+from worker.clock import Clock, SystemClock
+from worker.errors import FatalError
+from worker.settings import Settings
+from worker.stream.base import UNMARKED, Claim, Mark, Output, Owner, Record, TopicPartition
+from worker.stream.kafka_claims import Claims, Owned, out_of_range
+from worker.stream.kafka_committer import close_client, producer_for
+from worker.stream.kafka_connection import connection_options, milliseconds
+from worker.stream.kafka_rebalance import RebalanceListener
+from worker.stream.kafka_topics import require_topics, topic_partitions
+
+log = logging.getLogger(__name__)
+
+NEVER_MS = 2**31 - 1
+"""``max_poll_interval_ms``: a full worker does not poll, and must not lose its partitions for it;
+that work progresses is watched by the worker itself."""
+SETTLE_EVERY_S = 1.0
+"""How often the position past trailing control markers is committed, per partition."""
+RETRY_POLL_S = 0.2
+
+
+class KafkaLog:
+    """See ``Log``. Delivery is ``settings.delivery``; the output topics must exist."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._producer: Any = None
+        self._claims: Claims | None = None
+        self._paused: set[TopicPartition] = set()
+        self._resumed = asyncio.Event()
+        self._positions_known = True
+        self._settling: set[asyncio.Task[None]] = set()
+        self._last_lag: dict[TopicPartition, int] = {}
+
+    async def start(self, topics: Sequence[str], owner: Owner) -> None:
+        settings = self._settings
+        self._admin = AIOKafkaAdminClient(**connection_options(settings.kafka, "admin"))
+        await self._bootstrap(self._admin)
+        outputs = settings.topics
+        published = (outputs.verdicts, outputs.quarantine, outputs.dead_letter)
+        known = await topic_partitions(self._admin)
+        require_topics(known, (*topics, *published))
+        self._consumer = _consumer(settings)
+        if settings.delivery == "at_least_once":
+            self._producer = producer_for(settings, "producer")
+            await self._bootstrap(self._producer)
+        self._claims = Claims(
+            settings, owner, self._consumer, self._admin, self._producer, known, self._clock
+        )
+        self._consumer.subscribe(
+            topics=list(topics),
+            listener=RebalanceListener(self._consumer, self._claims.begin, self._claims.surrender),
+        )
+        await self._bootstrap(self._consumer)
+
+    async def _bootstrap(self, client: Any) -> None:
+        """Start a client, patient with brokers that are still coming up."""
+        kafka = self._settings.kafka
+        deadline = self._clock.monotonic() + kafka.request_timeout_s
+        while True:
+            try:
+                await client.start()
+            except (KafkaError, OSError) as error:
+                if self._clock.monotonic() < deadline and getattr(error, "retriable", True):
+                    await asyncio.sleep(RETRY_POLL_S)
+                    continue
+                raise FatalError(
+                    f"no Kafka at {kafka.bootstrap_servers}: {error!r}; check "
+                    "kafka.bootstrap_servers and kafka.security"
+                ) from error
+            return
+
+    async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        claims = self._running()
+        active = [owned for source, owned in claims.owned.items() if source not in self._paused]
+        if not active:
+            await self._wait_for_work(timeout_s)
+            claims.raise_failure()
+            return ()
+        try:
+            fetched = await self._consumer.getmany(
+                *(owned.kafka_source for owned in active),
+                timeout_ms=milliseconds(timeout_s),
+                max_records=max_records,
+            )
+        except asyncio.CancelledError:
+            self._positions_known = False  # records may be lost to us: never commit positions now
+            raise
+        except OffsetOutOfRangeError as error:
+            raise out_of_range(self._settings.kafka.group_id, error.args) from error
+        except KafkaError as error:
+            if not error.retriable:
+                raise FatalError(f"cannot read from Kafka: {error!r}") from error
+            log.warning("polling failed, trying again", extra={"error": type(error).__name__})
+            await asyncio.sleep(RETRY_POLL_S)
+            return ()
+        claims.raise_failure()
+        records: list[Record] = []
+        for source, batch in fetched.items():
+            owned = claims.owned.get(TopicPartition(*source))
+            if owned is not None:
+                owned.delivered = batch[-1].offset + 1
+                records.extend(record_of(message) for message in batch)
+        await self._settle(active)
+        return records
+
+    async def _wait_for_work(self, timeout_s: float) -> None:
+        self._resumed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._resumed.wait(), timeout_s)
+
+    async def _settle(self, active: Iterable[Owned]) -> None:
+        """Commit the position where everything read is committed: markers must not show as lag."""
+        now = self._clock.monotonic()
+        for owned in active:
+            if (
+                not self._positions_known
+                or owned.delivered != owned.committed
+                or owned.lock.locked()
+                or now - owned.settled_at < SETTLE_EVERY_S
+            ):
+                continue
+            owned.settled_at = now
+            with contextlib.suppress(IllegalStateError, AssertionError):  # revoked meanwhile
+                position = await self._consumer.position(owned.kafka_source)
+                if position > owned.committed:
+                    task = asyncio.create_task(self._settle_one(owned, position))
+                    self._settling.add(task)
+                    task.add_done_callback(self._settling.discard)
+
+    async def _settle_one(self, owned: Owned, position: int) -> None:
+        try:
+            async with owned.lock:
+                if owned.committed == owned.delivered < position:
+                    await owned.committer.commit((), position, owned.mark)
+                    owned.committed = position
+                    owned.delivered = max(owned.delivered, position)
+        except FatalError as error:
+            self._running().fail(error)
+
+    def pause(self, sources: Iterable[TopicPartition]) -> None:
+        self._paused.update(sources)
+
+    def resume(self, sources: Iterable[TopicPartition]) -> None:
+        self._paused.difference_update(sources)
+        self._resumed.set()
+
+    async def commit(
+        self, claim: Claim, outputs: Sequence[Output], next_offset: int, mark: Mark = UNMARKED
+    ) -> None:
+        claims = self._running()
+        owned = claims.owned.get(claim.source)
+        if owned is None or owned.claim.generation != claim.generation:
+            raise FatalError(f"fenced on {claim.source}: this claim is no longer held")
+        unknown = {output.topic for output in outputs} - claims.topics.keys()
+        if unknown:
+            claims.topics.update(require_topics(await topic_partitions(self._admin), unknown))
+        async with owned.lock:
+            # A settled position may lie past this record's end: never step back.
+            next_offset = max(next_offset, owned.committed)
+            await owned.committer.commit(outputs, next_offset, mark)
+            owned.mark = mark
+            owned.committed = next_offset
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        claims = self._running()
+        owned = dict(claims.owned)
+        if not owned:
+            return {}
+        try:
+            ends = await self._consumer.end_offsets([one.kafka_source for one in owned.values()])
+        except KafkaError:
+            return {source: self._last_lag.get(source, 0) for source in owned}
+        self._last_lag = {
+            source: max(0, ends[one.kafka_source] - one.committed) for source, one in owned.items()
+        }
+        return self._last_lag
+
+    async def stop(self) -> None:
+        self._positions_known = False
+        for task in self._settling:
+            task.cancel()
+        if self._claims is not None:
+            await self._claims.abandon()
+        for client in (self._consumer, self._producer):
+            if client is not None:
+                await close_client(client)
+        if self._admin is not None:
+            await self._admin.close()
+
+    def _running(self) -> Claims:
+        if self._claims is None:
+            raise FatalError("the log was used before it was started")
+        self._claims.raise_failure()
+        return self._claims
+
+
+def record_of(message: Any) -> Record:
+    """An aiokafka message as a record of ours."""
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp=message.timestamp,
+        key=message.key,
+        value=message.value,
+        headers=message.headers,
+    )
+
+
+def _consumer(settings: Settings) -> Any:
+    kafka = settings.kafka
+    return aiokafka.AIOKafkaConsumer(
+        **connection_options(kafka, "consumer"),
+        group_id=kafka.group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        session_timeout_ms=milliseconds(kafka.session_timeout_s),
+        heartbeat_interval_ms=min(3000, milliseconds(kafka.session_timeout_s / 6)),
+        rebalance_timeout_ms=milliseconds(kafka.rebalance_timeout_s),
+        max_poll_interval_ms=NEVER_MS,
+        fetch_max_bytes=min(50 * 1024 * 1024, settings.stream.max_bytes),
+        max_partition_fetch_bytes=min(1024 * 1024, settings.stream.max_bytes),
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+    )

@@ -1,0 +1,78 @@
+"""Looking at and making topics on Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from worker.errors import FatalError
+from worker.settings import Settings
+from worker.stream.admin import TopicInfo
+from worker.stream.kafka_connection import connection_options
+from worker.stream.kafka_reader import unreachable
+from worker.stream.kafka_topics import topic_partitions
+
+_SIZE = "max.message.bytes"
+
+
+class KafkaAdmin:
+    """See ``TopicAdmin``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin: Any = None
+
+    async def __aenter__(self) -> KafkaAdmin:
+        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "topics"))
+        try:
+            await self._admin.start()
+        except (KafkaError, OSError) as error:
+            await self._admin.close()
+            raise unreachable(self._settings, error) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+
+    async def topics(self) -> Mapping[str, TopicInfo]:
+        known = await topic_partitions(self._admin)
+        limits = await self._size_limits([name for name in known if not name.startswith("__")])
+        return {
+            name: TopicInfo(name=name, partitions=count, max_message_bytes=limits.get(name))
+            for name, count in known.items()
+        }
+
+    async def _size_limits(self, names: list[str]) -> dict[str, int]:
+        if not names:
+            return {}
+        answers = await self._admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, {_SIZE: None}) for name in names]
+        )
+        return {
+            resource[3]: int(entry[1])
+            for answer in answers
+            for resource in answer.resources
+            for entry in resource[4]
+            if entry[0] == _SIZE and entry[1] is not None
+        }
+
+    async def create(
+        self, name: str, partitions: int, replication: int, max_message_bytes: int
+    ) -> bool:
+        topic = NewTopic(
+            name, partitions, replication, topic_configs={_SIZE: str(max_message_bytes)}
+        )
+        try:
+            answer = await self._admin.create_topics([topic])
+        except KafkaError as error:
+            raise FatalError(f"creating {name} failed: {error!r}") from error
+        _, code, *message = answer.topic_errors[0]
+        if not code:
+            return True
+        if for_code(code) is TopicAlreadyExistsError:
+            return False
+        raise FatalError(f"creating {name} failed: {message[0] if message else for_code(code)}")

@@ -1,0 +1,83 @@
+"""Reading a Kafka topic from its start to where it ends now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from worker.errors import FatalError
+from worker.settings import Settings
+from worker.stream.base import Record
+from worker.stream.kafka import record_of
+from worker.stream.kafka_committer import close_client
+from worker.stream.kafka_connection import connection_options
+from worker.stream.kafka_topics import topic_partitions
+from worker.stream.reader import chosen_partitions
+
+POLL_MS = 500
+
+
+class KafkaReader:
+    """See ``TopicReader``; read_committed, without a group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin: Any = None
+
+    async def __aenter__(self) -> KafkaReader:
+        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "reader"))
+        try:
+            await self._admin.start()
+        except (KafkaError, OSError) as error:
+            await self._admin.close()
+            raise unreachable(self._settings, error) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+
+    async def read(
+        self, topic: str, *, partition: int | None = None, start: int = 0
+    ) -> AsyncIterator[Record]:
+        known = await topic_partitions(self._admin)
+        sources = [
+            aiokafka.TopicPartition(topic, number)
+            for number in chosen_partitions(topic, known.get(topic), partition)
+        ]
+        consumer = aiokafka.AIOKafkaConsumer(
+            **connection_options(self._settings.kafka, "reader"),
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        await consumer.start()
+        try:
+            consumer.assign(sources)
+            begins = await consumer.beginning_offsets(sources)
+            ends = await consumer.end_offsets(sources)
+            for source in sources:
+                consumer.seek(source, max(start, begins[source]))
+            left = {source for source in sources if max(start, begins[source]) < ends[source]}
+            while left:
+                fetched = await consumer.getmany(*left, timeout_ms=POLL_MS)
+                for source, messages in fetched.items():
+                    for message in messages:
+                        if message.offset < ends[source]:
+                            yield record_of(message)
+                for source in list(left):
+                    if await consumer.position(source) >= ends[source]:
+                        left.discard(source)
+        finally:
+            await close_client(consumer)
+
+
+def unreachable(settings: Settings, error: BaseException) -> FatalError:
+    """No broker answered."""
+    return FatalError(
+        f"no Kafka at {settings.kafka.bootstrap_servers}: {error!r}; check "
+        "kafka.bootstrap_servers and kafka.security"
+    )

@@ -1,0 +1,57 @@
+"""Writing records to Kafka topics outside of any group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from worker.errors import FatalError
+from worker.settings import Settings
+from worker.stream.base import Output
+from worker.stream.kafka_batches import send_outputs
+from worker.stream.kafka_committer import close_client, producer_for
+from worker.stream.kafka_connection import connection_options
+from worker.stream.kafka_reader import unreachable
+from worker.stream.kafka_topics import require_topics, topic_partitions
+
+
+class KafkaWriter:
+    """See ``TopicWriter``; idempotent, acknowledged by all replicas."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics: dict[str, int] = {}
+        self._admin: Any = None
+        self._producer: Any = None
+
+    async def __aenter__(self) -> KafkaWriter:
+        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "writer"))
+        self._producer = producer_for(self._settings, "writer")
+        try:
+            await self._admin.start()
+            await self._producer.start()
+        except (KafkaError, OSError) as error:
+            await self.__aexit__()
+            raise unreachable(self._settings, error) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await close_client(self._producer)
+        await self._admin.close()
+
+    async def write(self, outputs: Sequence[Output]) -> None:
+        unknown = {output.topic for output in outputs} - self._topics.keys()
+        if unknown:
+            self._topics |= require_topics(await topic_partitions(self._admin), unknown)
+        try:
+            futures = await send_outputs(self._producer, outputs, self._topics)
+            results = await asyncio.gather(*futures, return_exceptions=True)
+        except KafkaError as error:
+            raise FatalError(f"writing failed: {error!r}") from error
+        for result in results:
+            if isinstance(result, BaseException):
+                raise FatalError(f"writing failed: {result!r}") from result

@@ -1,0 +1,79 @@
+"""One claimed partition in the runner, and one of its records in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from worker.stream.base import UNMARKED, Claim, Delivery, Mark, Output
+from worker.stream.window import Window
+
+
+class Slot:
+    """A record in flight. ``released`` once its share of the bounds was given back."""
+
+    __slots__ = ("delivery", "lane", "offset", "outputs", "released", "running", "since", "size")
+
+    def __init__(self, delivery: Delivery, lane: Lane, size: int, since: float) -> None:
+        self.delivery = delivery
+        self.offset = delivery.record.offset
+        self.lane = lane
+        self.size = size
+        self.since = since
+        self.outputs: Sequence[Output] | None = None
+        self.running = False
+        self.released = False
+
+
+class Lane:
+    """State of one claim; a new assignment gets a new lane, so late results find a dead one."""
+
+    def __init__(self, claim: Claim, isolate_after: int, span: int, now: float) -> None:
+        self.claim = claim
+        self.source = claim.source
+        self.window: Window[Slot] = Window()
+        self.backlog: deque[Slot] = deque()
+        """Records not to be started now: the lane is held, or something is being isolated."""
+        self.failed: list[Slot] = []
+        """Records that found a dependency away."""
+        self.dependency: str | None = None
+        """The dependency that is away; the lane is held while it is."""
+        self.retry: asyncio.Task[None] | None = None
+        self.ready = asyncio.Event()
+        self.committer: asyncio.Task[None] | None = None
+        self.committing = False
+        self.running = 0
+        self.closing = False
+        self.dead = False
+        self.committed = claim.next_offset
+        self.position: int | None = None
+        """Offset after the newest record taken in."""
+        self.progressed_at = now
+        self.mark = Mark(attempts=claim.attempts, until=claim.until)
+        """What the log holds beside the committed offset."""
+        self.until = claim.until
+        if claim.attempts >= isolate_after and self.until <= claim.next_offset:
+            self.until = claim.next_offset + span
+        self._isolate_after = isolate_after
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the next record may be one that kills the worker."""
+        return self.until > self.committed
+
+    @property
+    def held(self) -> bool:
+        """Whether a dependency is away: nothing is started but the probe."""
+        return self.dependency is not None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no processor call and no commit of this lane is under way or due."""
+        return self.running == 0 and not self.committing and not self.window.ready
+
+    def mark_after(self, next_offset: int) -> Mark:
+        """The mark to commit with progress up to ``next_offset``."""
+        if self.until > next_offset:
+            return Mark(attempts=self._isolate_after, until=self.until)
+        return UNMARKED
