@@ -66,8 +66,8 @@ def test_brackets_inside_strings_are_no_nesting(text: str) -> None:
         pytest.param(b"[1" + b",1" * 5_000_000, id="a flat list without end"),
     ],
 )
-def test_ten_hostile_megabytes_cost_less_than_two_seconds(hostile: bytes) -> None:
-    """One record must not stop the loop of a worker for long; measured in CPU time."""
+def test_ten_hostile_megabytes_cost_little_time(hostile: bytes) -> None:
+    """Less than two seconds of CPU; on an idle machine each takes less than half a second."""
     started = time.process_time()
     code_of(hostile)
     assert time.process_time() - started < 2.0

@@ -92,9 +92,11 @@ def _out_of_range() -> Flaw:
     return OUT_OF_RANGE
 
 
-_decoder = json.JSONDecoder(
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_long_integers = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
 )
+"""For the rare document with an integer too long to convert: a call for each one is slow."""
 
 
 def read_json(data: bytes) -> Document:
@@ -115,7 +117,7 @@ def read_json(data: bytes) -> Document:
         ) from None
     _parsing.flawed = False
     try:
-        root = _decoder.decode(text)
+        root = _decode(text)
     except json.JSONDecodeError as error:
         raise UnreadableRecord(
             DeadLetterCode.NOT_JSON, detail=f"not JSON from character {error.pos} on"
@@ -123,6 +125,15 @@ def read_json(data: bytes) -> Document:
     except RecursionError:
         raise _too_deep() from None
     return Document(root, _parsing.flawed, b"\\ud" in data or b"\\uD" in data)
+
+
+def _decode(text: str) -> Any:
+    try:
+        return _decoder.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer beyond Python's bound on digits
+        return _long_integers.decode(text)
 
 
 def _check_shape(data: bytes) -> None:
