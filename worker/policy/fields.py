@@ -52,7 +52,7 @@ class Fields:
             self.report(name, f"longer than {limit} characters", "Shorten it.")
         return value
 
-    def texts(self, name: str, *, limit: int = 400, most: int = 64) -> tuple[str, ...]:
+    def texts(self, name: str, *, limit: int = 800, most: int = 64) -> tuple[str, ...]:
         """A list of lines without repeats."""
         kept: list[str] = []
         for index, value in enumerate(self._list(name, most)):
@@ -62,6 +62,7 @@ class Fields:
             if line.casefold() in {each.casefold() for each in kept}:
                 self.report(name, f"`{line}` is listed twice", "Keep one of the two.", index)
                 continue
+            self.problems.place((*self.where, name, len(kept)), (*self.where, name, index))
             kept.append(line)
         return tuple(kept)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -89,11 +89,23 @@ def import_nvidia(
         actions=Actions(severity=_ACTIONS),
         examples=_examples(source, shape, judged, notes),
     )
-    for name in ("response_guidance", "jurisdiction_notes", "calibration_notes", "cot_rules"):
-        if getattr(source, name):
-            notes.append(f"{name}: kept in the JSON only, the model does not read it")
+    notes += [
+        f"{name}: kept in the JSON only, the model does not read it"
+        for name in ("response_guidance", "jurisdiction_notes", "calibration_notes", "cot_rules")
+        if getattr(source, name)
+    ]
     text = dump_policy(policy)
-    return Imported(policy=parse_policy(text, file=str(path)), yaml=text, notes=tuple(notes))
+    try:
+        valid = parse_policy(text, file=str(path))
+    except PolicyError as error:
+        # Lines are those of the YAML just written; nobody has seen it yet.
+        raise PolicyError.of(
+            [
+                PolicyError(each.problem, fix=each.fix, file=str(path), field=each.field)
+                for each in error.problems
+            ]
+        ) from error
+    return Imported(policy=valid, yaml=text, notes=tuple(notes))
 
 
 def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCategory]:
@@ -143,7 +155,11 @@ def _taxonomy(
 
 
 def _note(category: NvidiaCategory) -> str:
-    return tidy(f"{category.definition} Not: {'; '.join(category.out_of_scope)}.")
+    return tidy(f"{_scope(category)} Not: {'; '.join(category.out_of_scope)}.")
+
+
+def _scope(category: NvidiaCategory) -> str:
+    return f"{category.definition} Includes: {'; '.join(category.in_scope)}."
 
 
 def _text(source: NvidiaPolicy, judged: Sequence[NvidiaCategory]) -> CustomPass:
@@ -158,7 +174,7 @@ def _text(source: NvidiaPolicy, judged: Sequence[NvidiaCategory]) -> CustomPass:
 
 
 def _phrase(category: NvidiaCategory) -> str:
-    return tidy(f"{_name(category)}: {category.definition}")
+    return tidy(f"{_name(category)}: {_scope(category)}")
 
 
 def _examples(
@@ -207,15 +223,3 @@ def _slug(name: str) -> str:
 def _version(text: str) -> int:
     major, minor, patch = (int(part) for part in text.split("."))
     return max(1, major * 10_000 + min(minor, 99) * 100 + min(patch, 99))
-
-
-def describe(imported: Imported) -> dict[str, Any]:
-    """The import as one plain value, for programs."""
-    policy = imported.policy
-    return {
-        "name": policy.name,
-        "version": policy.version,
-        "sha256": policy.sha256,
-        "examples": len(policy.examples),
-        "notes": list(imported.notes),
-    }

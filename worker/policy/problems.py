@@ -18,9 +18,19 @@ class Problems:
         self.file = file
         self.lines: dict[Where, int] = {}
         self.found: list[PolicyError] = []
+        self._places: dict[Where, Where] = {}
+
+    def place(self, kept: Where, given: Where) -> None:
+        """Remember where an entry of a value stands in the file, where some were left out."""
+        self._places[kept] = self._places.get(given, given)
 
     def add(self, where: Where, problem: str, fix: str) -> None:
         """Report a problem at a field; a field that is not there is reported at its parent."""
+        for end in range(len(where), 0, -1):
+            given = self._places.get(where[:end])
+            if given is not None:
+                where = (*given, *where[end:])
+                break
         nearest = where
         while nearest and nearest not in self.lines:
             nearest = nearest[:-1]

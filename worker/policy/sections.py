@@ -66,6 +66,8 @@ def _categories(fields: Fields, field: str) -> tuple[str, ...]:
         elif name in names:
             fields.report(field, f"`{name}` is listed twice", "Keep one of the two.", index)
         else:
+            kept = (*fields.where, field, len(names))
+            fields.problems.place(kept, (*fields.where, field, index))
             names.append(name)
     return tuple(names)
 
@@ -89,7 +91,7 @@ def read_custom(fields: Fields | None) -> CustomPass | None:
     if taxonomy and severity_given:
         problem = "with a taxonomy every category has its own severity"
         fields.report("severity", problem, "Move it into the entries of `taxonomy`.")
-    if not taxonomy and not disallowed:
+    if not fields.value("taxonomy") and not fields.value("disallowed"):
         problem = "nothing is judged: neither `disallowed` nor `taxonomy` is given"
         fields.problems.add(fields.where, problem, "Add one of them, or delete `custom`.")
     both = {line.casefold() for line in allowed} & {line.casefold() for line in disallowed}
@@ -112,7 +114,7 @@ def _category(fields: Fields) -> CustomCategory:
         fields.report("name", problem, "Use `and` or `/`.")
     if name and not any(each.isalnum() for each in name):
         fields.report("name", "a name needs letters", "Name the category in words.")
-    note = fields.text("note", limit=600)
+    note = fields.text("note", limit=1_500)
     severity: Severity = fields.choice("severity", "high", SEVERITIES)
     fields.close()
     return CustomCategory(name=name, note=note, severity=severity)
