@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +19,9 @@ from worker.stream.kafka_connection import connection_options
 from worker.stream.kafka_topics import topic_partitions
 from worker.stream.reader import chosen_partitions
 
-POLL_MS = 500
+POLL_MS = 100
+OPEN_TRANSACTION_S = 3.0
+"""Longest wait for records that are written but not committed."""
 
 
 class KafkaReader:
@@ -53,26 +56,43 @@ class KafkaReader:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             isolation_level="read_committed",
+            fetch_max_wait_ms=POLL_MS,
         )
         await consumer.start()
         try:
             consumer.assign(sources)
             begins = await consumer.beginning_offsets(sources)
-            ends = await consumer.end_offsets(sources)
             for source in sources:
                 consumer.seek(source, max(start, begins[source]))
-            left = {source for source in sources if max(start, begins[source]) < ends[source]}
-            while left:
-                fetched = await consumer.getmany(*left, timeout_ms=POLL_MS)
-                for source, messages in fetched.items():
-                    for message in messages:
-                        if message.offset < ends[source]:
-                            yield record_of(message)
-                for source in list(left):
-                    if await consumer.position(source) >= ends[source]:
-                        left.discard(source)
+            async for message in _until_the_end(consumer, sources):
+                yield record_of(message)
         finally:
             await close_client(consumer)
+
+
+async def _until_the_end(consumer: Any, sources: list[Any]) -> AsyncIterator[Any]:
+    """Messages up to the high watermarks that the first fetches report.
+
+    A transaction that was just committed may not be readable yet, because its markers are written
+    after the commit was answered: wait for it, but not for one that stays open.
+    """
+    ends: dict[Any, int] = {}
+    left = set(sources)
+    moved = time.monotonic()
+    while left and time.monotonic() - moved < OPEN_TRANSACTION_S:
+        fetched = await consumer.getmany(*left, timeout_ms=POLL_MS)
+        for source in left:
+            watermark = consumer.highwater(source)
+            if watermark is not None:
+                ends.setdefault(source, watermark)
+        for source, messages in fetched.items():
+            moved = time.monotonic()
+            for message in messages:
+                if message.offset < ends[source]:
+                    yield message
+        for source in list(left):
+            if source in ends and await consumer.position(source) >= ends[source]:
+                left.discard(source)
 
 
 def unreachable(settings: Settings, error: BaseException) -> FatalError:
