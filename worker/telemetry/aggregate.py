@@ -152,6 +152,14 @@ class Histogram(Instrument):
             if value > series.high:
                 series.high = value
 
+    def totals(self) -> tuple[int, float]:
+        """How many values were recorded over all series, and their sum."""
+        with self._lock:
+            return (
+                sum(series.count for series in self._series.values()),
+                sum(series.total for series in self._series.values()),
+            )
+
     def read(self, now: int) -> DataT:
         with self._lock:
             points = [

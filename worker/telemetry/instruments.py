@@ -67,7 +67,10 @@ retries = Counter(
     Metric.RETRIES, "{retry}", "Retries while a dependency is away", (Attribute.DEPENDENCY,)
 )
 policy_reloads = Counter(
-    Metric.POLICY_RELOADS, "{reload}", "Reloads, by result", (Attribute.POLICY, Attribute.RESULT)
+    Metric.POLICY_RELOADS,
+    "{reload}",
+    "Reloads, by result",
+    (Attribute.POLICY, Attribute.RELOAD_RESULT),
 )
 neutralised = Counter(
     Metric.NEUTRALISED, "{string}", "Control strings defused", (Attribute.CONTROL,)

@@ -88,7 +88,7 @@ class JsonFormatter(logging.Formatter):
         if not record.args:
             return text[:MAX_LENGTH]
         try:
-            return str(text % scrub_arguments(record.args))[: 4 * MAX_LENGTH]
+            return str(text % scrub_arguments(record.name, record.args))[: 4 * MAX_LENGTH]
         except (TypeError, ValueError, KeyError):  # %d over a redacted string, or too few of them
             return text[:MAX_LENGTH]
 

@@ -1,0 +1,1 @@
+"""Pages of the worker's own web server, each a pure function of a snapshot."""
