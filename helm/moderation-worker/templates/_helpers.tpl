@@ -4,13 +4,13 @@
 
 {{- define "moderation-worker.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
 {{- else }}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- .Release.Name | trunc 46 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -53,7 +53,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range $path, $_ := .Files.Glob "policies/*.yaml" }}
 {{- $_ := set $files (base $path) ($.Files.Get $path) }}
 {{- end }}
-{{- toYaml (mergeOverwrite $files (deepCopy .Values.policies.inline)) }}
+{{- toYaml (mergeOverwrite $files (deepCopy (default (dict) .Values.policies.inline))) }}
 {{- end }}
 
 {{/* Sum of the input topics' partitions: more workers than that would idle. */}}

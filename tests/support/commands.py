@@ -1,0 +1,52 @@
+"""Checks command lines written in charts, compose files and docs against the real command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+import click
+
+from worker.cli import main
+
+FENCE = re.compile(r"```(?:sh|bash|shell)\n(.*?)```", re.DOTALL)
+PROGRAM = re.compile(r"(?:^|\s|-- )moderation-worker (?=[a-z-])")
+
+
+def problem(arguments: Sequence[str]) -> str | None:
+    """Why the program would refuse these arguments, or None. Nothing is run.
+
+    Checked are commands, subcommands and the names of options; values are not.
+    """
+    command: click.Command = main
+    context = click.Context(main, info_name="moderation-worker")
+    rest = list(arguments)
+    while isinstance(command, click.Group):
+        name = rest.pop(0) if rest else ""
+        found = command.get_command(context, name)
+        if found is None:
+            return f"no command {name!r} in {' '.join(arguments)!r}"
+        context = click.Context(found, info_name=name, parent=context)
+        command = found
+    known = {option for each in command.get_params(context) for option in each.opts}
+    known |= {option for each in command.get_params(context) for option in each.secondary_opts}
+    for each in rest:
+        if each.startswith("-") and each.partition("=")[0] not in known:
+            return f"{command.name}: no option {each}"
+    return None
+
+
+def in_text(text: str) -> Iterator[list[str]]:
+    """Arguments of every ``moderation-worker`` command in a Markdown page's shell blocks."""
+    for block in FENCE.findall(text):
+        yield from in_script(block)
+
+
+def in_script(script: str) -> Iterator[list[str]]:
+    """Arguments of every ``moderation-worker`` command in a shell script."""
+    for line in script.replace("\\\n", " ").splitlines():
+        if match := PROGRAM.search(line):
+            words = shlex.split(line[match.end() :], comments=True)
+            cut = next((i for i, word in enumerate(words) if word in ("|", "&&", ";", ">")), None)
+            yield words[:cut]

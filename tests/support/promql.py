@@ -1,0 +1,87 @@
+"""Which metrics and labels a PromQL expression asks for, by a real PromQL parser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import promql_parser
+
+from worker.telemetry.aggregate import Counter, Histogram
+from worker.telemetry.instruments import instruments
+from worker.telemetry.prometheus import label_of, name_of
+
+SCRAPED = {"job", "instance", "namespace", "pod", "container"}
+"""Labels that come from scraping, not from the worker."""
+FOREIGN = {
+    "kube_pod_container_status_restarts_total": SCRAPED,
+}
+"""Metrics of kube-state-metrics that alerts may use."""
+GRAFANA = re.compile(r"\$__rate_interval|\$__interval")
+
+
+class Use(NamedTuple):
+    """One metric in an expression, and the labels it is selected or summed by."""
+
+    metric: str
+    labels: frozenset[str]
+
+
+def served() -> dict[str, set[str]]:
+    """Every metric name of ``/metrics`` and the labels it may have."""
+    names: dict[str, set[str]] = {}
+    for each in instruments():
+        labels = {label_of(label) for label in each.labels} | SCRAPED
+        base = name_of(each.name, each.unit)
+        if isinstance(each, Histogram):
+            names |= {f"{base}_bucket": labels | {"le"}}
+            names |= {f"{base}_sum": labels, f"{base}_count": labels}
+        else:
+            names[f"{base}_total" if isinstance(each, Counter) else base] = labels
+    return names | FOREIGN
+
+
+def uses(expression: str) -> list[Use]:
+    """Metrics and labels of an expression.
+
+    Raises:
+        ValueError: it is not PromQL.
+    """
+    tree = promql_parser.parse(GRAFANA.sub("5m", expression))
+    return list(_uses(tree, frozenset()))
+
+
+def _uses(node: object, grouped: frozenset[str]) -> Iterator[Use]:
+    match node:
+        case promql_parser.VectorSelector():
+            matched = {each.name for each in node.matchers.matchers}
+            yield Use(str(node.name), grouped | matched)
+        case promql_parser.MatrixSelector():
+            yield from _uses(node.vector_selector, grouped)
+        case promql_parser.AggregateExpr():
+            by = frozenset(node.modifier.labels) if node.modifier else frozenset()
+            yield from _uses(node.expr, grouped | by)
+        case promql_parser.BinaryExpr():
+            yield from _uses(node.lhs, grouped)
+            yield from _uses(node.rhs, grouped)
+        case promql_parser.Call():
+            for each in node.args:
+                yield from _uses(each, grouped)
+        case promql_parser.ParenExpr() | promql_parser.SubqueryExpr() | promql_parser.UnaryExpr():
+            yield from _uses(node.expr, grouped)
+
+
+def unknown(expression: str) -> list[str]:
+    """What the expression asks for and no worker serves, in words; empty when all is well."""
+    names, problems = served(), []
+    found = uses(expression)
+    if not found:
+        problems.append(f"no metric at all in {expression!r}")
+    for use in found:
+        if use.metric not in names:
+            problems.append(f"no metric {use.metric}")
+        else:
+            missing = use.labels - names[use.metric]
+            problems += [f"{use.metric} has no label {each}" for each in sorted(missing)]
+    return problems
