@@ -87,7 +87,7 @@ class Thought(msgspec.Struct, frozen=True, kw_only=True):
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The judge's answer to one pass; ``thought`` stands beside the no-think answer, never over it.
 
-    ``floor_score`` is the probability of the floor category's full name, where it was asked for.
+    ``floor_score`` is P(unsafe) times the probability of the floor category's full name.
     Times are milliseconds; tokens count the whole context and everything decoded.
     """
 

@@ -1,0 +1,200 @@
+"""Forward passes over contexts of different lengths: padded on the left, nothing reused.
+
+Left padding without a cached prefix is exact for Gemma 3 (transformers 5.17), below and above the
+sliding window and with images; padding between a cached prefix and the rest is not. So every
+sequence here starts with its padding and is computed whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Context:
+    """One tokenised context. ``pixels`` is (1, 3, height, width), None without an image.
+
+    ``types`` marks the image's soft tokens with 1; they attend to each other both ways.
+    """
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...] = ()
+    pixels: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def extended(self, ids: Sequence[int]) -> Context:
+        """The same context with more text behind it."""
+        types = (*self.types, *([0] * len(ids))) if self.types else ()
+        return Context((*self.ids, *ids), types, self.pixels)
+
+
+def chunks(contexts: Sequence[Context], max_rows: int, max_tokens: int) -> Iterator[list[int]]:
+    """Indexes of contexts that fit one forward together, padding counted; longest first."""
+    order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
+    chunk: list[int] = []
+    for index in order:
+        width = len(contexts[chunk[0]]) if chunk else len(contexts[index])
+        if chunk and (len(chunk) == max_rows or width * (len(chunk) + 1) > max_tokens):
+            yield chunk
+            chunk = []
+        chunk.append(index)
+    if chunk:
+        yield chunk
+
+
+def collate(contexts: Sequence[Context], pad: int, device: torch.device) -> dict[str, Any]:
+    """Model inputs: (rows, width) ids, mask, positions and types; images in row order."""
+    width = max(len(context) for context in contexts)
+    ids = torch.full((len(contexts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    types = torch.zeros_like(ids)
+    for row, context in enumerate(contexts):
+        ids[row, width - len(context) :] = torch.tensor(context.ids)
+        mask[row, width - len(context) :] = 1
+        if context.types:
+            types[row, width - len(context) :] = torch.tensor(context.types)
+    inputs: dict[str, Any] = {
+        "input_ids": ids.to(device),
+        "attention_mask": mask.to(device),
+        "position_ids": (mask.cumsum(1) - 1).clamp(min=0).to(device),
+    }
+    pixels = [context.pixels for context in contexts if context.pixels is not None]
+    if pixels:
+        inputs["token_type_ids"] = types.to(device)
+        inputs["pixel_values"] = torch.cat(pixels).to(device)
+    return inputs
+
+
+@torch.inference_mode()
+def last_logits(model: Any, contexts: Sequence[Context], pad: int, keep: int) -> torch.Tensor:
+    """Logits of the last ``keep`` positions of every context: (rows, keep, vocabulary)."""
+    inputs = collate(contexts, pad, model.device)
+    keep = min(keep, inputs["input_ids"].shape[1])
+    logits: torch.Tensor = model(**inputs, logits_to_keep=keep, use_cache=False).logits
+    return logits
+
+
+@dataclass
+class Written:
+    """What greedy decoding wrote: token ids, the log-probability of each, and how it ended.
+
+    ``ended`` is ``stop`` (end of turn), ``text`` (the caller's condition), ``length`` (budget),
+    ``not_finite``, or "" while it is being written. ``labels`` holds, per token, the logits of the
+    two label tokens (safe, unsafe) at its position.
+    """
+
+    budget: int
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    labels: list[tuple[float, float]] = field(default_factory=list)
+    ended: str = ""
+
+
+class GreedyStream:
+    """Greedy decoding of several contexts in lock-step, one token a step.
+
+    ``finished(row)`` ends a row early, after each of its tokens. The rows of ``written`` keep their
+    order; a row that has ended leaves the batch.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        contexts: Sequence[Context],
+        budgets: Sequence[int],
+        *,
+        pad: int,
+        stop: frozenset[int],
+        labels: tuple[int, int],
+        finished: Callable[[Written], bool] = lambda _: False,
+    ) -> None:
+        self._model, self._stop, self._labels, self._finished = model, stop, labels, finished
+        self._contexts: Sequence[Context] = contexts
+        self._pad = pad
+        self._cache: Any = None
+        self._mask = torch.empty(0)
+        self._next = torch.empty(0)
+        self.written = [Written(budget) for budget in budgets]
+        self._rows = list(range(len(contexts)))
+
+    @property
+    def active(self) -> bool:
+        return bool(self._rows)
+
+    def drop(self, row: int) -> None:
+        """Stop writing a row nobody waits for any more."""
+        if not self.written[row].ended:
+            self.written[row].ended = "length"
+
+    @torch.inference_mode()
+    def step(self) -> list[int]:
+        """Write one token in every active row; returns the rows that have ended with it."""
+        ended = self._leave()
+        if not self._rows:
+            return ended
+        logits = (self._prefill() if self._cache is None else self._decode()).float()
+        finite = torch.isfinite(logits).all(-1).tolist()
+        tokens = logits.argmax(-1)
+        chosen = torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0].tolist()
+        labels = logits[:, list(self._labels)].tolist()
+        self._next = tokens[:, None]
+        for place, (row, token) in enumerate(zip(self._rows, tokens.tolist(), strict=True)):
+            written = self.written[row]
+            if not finite[place]:
+                written.ended = "not_finite"
+            elif token in self._stop:
+                written.ended = "stop"
+            else:
+                written.ids.append(token)
+                written.logprobs.append(chosen[place])
+                written.labels.append((labels[place][0], labels[place][1]))
+                if self._finished(written):
+                    written.ended = "text"
+                elif len(written.ids) >= written.budget:
+                    written.ended = "length"
+        return ended + self._leave()
+
+    def run(self) -> list[Written]:
+        """Write everything."""
+        while self.active:
+            self.step()
+        return self.written
+
+    def _prefill(self) -> torch.Tensor:
+        inputs = collate([self._contexts[row] for row in self._rows], self._pad, self._model.device)
+        self._mask = inputs["attention_mask"]
+        output = self._model(**inputs, logits_to_keep=1, use_cache=True)
+        self._cache = output.past_key_values
+        return output.logits[:, -1]  # type: ignore[no-any-return]
+
+    def _decode(self) -> torch.Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._rows), 1)], 1)
+        output = self._model(
+            input_ids=self._next,
+            attention_mask=self._mask,
+            position_ids=self._mask.sum(1, keepdim=True) - 1,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        return output.logits[:, -1]  # type: ignore[no-any-return]
+
+    def _leave(self) -> list[int]:
+        """Take ended rows out of the batch (cache, mask and next tokens)."""
+        stay = [place for place, row in enumerate(self._rows) if not self.written[row].ended]
+        if len(stay) == len(self._rows):
+            return []
+        ended = [row for row in self._rows if self.written[row].ended]
+        self._rows = [self._rows[place] for place in stay]
+        if self._rows and self._cache is not None:
+            index = torch.tensor(stay, device=self._next.device)
+            self._cache.batch_select_indices(index)
+            self._mask, self._next = self._mask[index], self._next[index]
+        elif not self._rows:
+            self._cache = None
+        return ended

@@ -1,0 +1,17 @@
+"""The judge that the settings ask for. The model's libraries are imported only where it runs."""
+
+from __future__ import annotations
+
+from worker.judge.base import Judge
+from worker.judge.scripted import ScriptedJudge
+from worker.settings import JudgeSettings
+
+
+def open_judge(settings: JudgeSettings) -> Judge:
+    """An unstarted judge; ``start`` loads it and raises ``ConfigurationError`` where it cannot."""
+    if settings.backend == "scripted":
+        return ScriptedJudge()
+    # Imported here: torch takes seconds, and most commands never judge.
+    from worker.judge.local import LocalJudge
+
+    return LocalJudge(settings)

@@ -1,0 +1,222 @@
+"""The local judge: prompts prepared in threads, contexts batched on the device, traces beside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import torch
+
+from worker.clock import Clock, SystemClock
+from worker.contracts.codes import SkippedReasoning
+from worker.contracts.verdict import ModelRef
+from worker.errors import (
+    ConfigurationError,
+    DependencyUnavailable,
+    Undecided,
+)
+from worker.judge.base import Judgement, JudgeRequest, Rubric, Thought
+from worker.judge.device import Device
+from worker.judge.identity import directory_digest
+from worker.judge.labelling import MIN_CONSTANT, Limits
+from worker.judge.loading import Checkpoint, load
+from worker.judge.plain import PlainDevice
+from worker.judge.prompt import Prepared, Prompter, answer_budget
+from worker.judge.reading import Ask, Reading, Trace, TraceAsk
+from worker.judge.scheduler import LaneFull, Scheduler, Timed
+from worker.judge.think import MIN_TRACE, concluded, skipped, usable, wanted
+from worker.judge.watchdog import Watchdog
+from worker.settings import JudgeSettings
+
+_PREPARING = 2
+"""Threads that tokenise and preprocess images; both let go of the interpreter while they work."""
+
+
+class LocalJudge:
+    """Judges with a Gemma 3 checkpoint on this machine (implements ``base.Judge``).
+
+    ``exit`` is called with ``watchdog.HUNG_DEVICE_EXIT`` when a device call hangs for over twice
+    ``settings.batch_deadline_s``. ``wrap`` puts something in front of the device (tests inject
+    faults with it); ``min_constant`` is the probability of the answer's constant text below which
+    an answer is decoded instead of read.
+    """
+
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        *,
+        clock: Clock | None = None,
+        exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
+        wrap: Callable[[PlainDevice], Device] = lambda device: device,
+        min_constant: float = MIN_CONSTANT,
+    ) -> None:
+        self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
+        self._exit, self._min_constant = exit, min_constant
+        self._checkpoint: Checkpoint | None = None
+        self._loading = threading.Lock()
+        self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
+        self._refs: dict[str | None, ModelRef] = {}
+
+    @property
+    def template_differences(self) -> str:
+        """Unified diff of the checkpoint's chat template from the known text; empty if none."""
+        return self._loaded().differences
+
+    def model(self, adapter: str | None = None) -> ModelRef:
+        ref = self._refs.get(adapter)
+        if ref is None:
+            ref = self._loaded().ref
+            if adapter is not None:
+                digest = directory_digest(Path(adapter))
+                ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
+            self._refs[adapter] = ref
+        return ref
+
+    async def start(self) -> None:
+        """Load the checkpoint and judge one case.
+
+        Raises:
+            ConfigurationError: see ``loading.load``.
+        """
+        if self._settings.threads:
+            torch.set_num_threads(self._settings.threads)
+        checkpoint = await asyncio.to_thread(load, self._settings)
+        settings = self._settings
+        limits = Limits(settings.max_batch, settings.max_batch_tokens)
+        self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
+        self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
+        self._scheduler = Scheduler(
+            self._wrap(self._device),
+            max_batch=settings.max_batch,
+            max_batch_tokens=settings.max_batch_tokens,
+            think_lane=settings.think_lane,
+            clock=self._clock,
+        )
+        self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
+        self._checkpoint = checkpoint
+        self._scheduler.start()
+        await self._warm_up()
+        self._watchdog.start()
+
+    async def load_adapter(self, adapter: str) -> None:
+        """Make an adapter ready before a policy that names it goes live.
+
+        Raises:
+            ConfigurationError: it is missing, incomplete, or was made for another base.
+        """
+        if not self._device.has_adapter(adapter):
+            await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._load_adapter, adapter
+            )
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        self._loaded()
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            if request.adapter is not None:
+                await self.load_adapter(request.adapter)
+        except ConfigurationError as error:
+            # The operator's fault, not the event's: it waits until the adapter is mended.
+            raise DependencyUnavailable("judge", str(error)) from error
+        prepared = await run(self._threads, self._prompter.prepare, request)
+        timed = await self._scheduler.read(
+            _ask(prepared, request, prepared.context), request.adapter
+        )
+        reading: Reading = timed.result
+        thought: Thought | None = None
+        device_ms, output = timed.device_ms, reading.tokens
+        if wanted(request.think, reading.user, reading.response):
+            started = self._clock.monotonic()
+            thought, written = await self._think(prepared, request)
+            device_ms += (self._clock.monotonic() - started) * 1e3
+            output += written
+        return Judgement(
+            user=reading.user,
+            response=reading.response,
+            categories=reading.categories,
+            floor_score=reading.floor_score,
+            thought=thought,
+            neutralised=prepared.names,
+            context=prepared.used,
+            input_tokens=len(prepared.context),
+            output_tokens=output,
+            queue_ms=timed.queue_ms,
+            judge_ms=device_ms,
+        )
+
+    def stalled_s(self) -> float:
+        return self._scheduler.stalled_s() if self._checkpoint is not None else 0.0
+
+    async def stop(self) -> None:
+        if self._checkpoint is None:
+            return
+        self._watchdog.stop()
+        await self._scheduler.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _think(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
+        """A thought, whatever happens: the verdict already stands. And the tokens written."""
+        try:
+            async with asyncio.timeout(request.think.deadline_s):
+                return await self._trace(prepared, request)
+        except TimeoutError:
+            return skipped(SkippedReasoning.DEADLINE), 0
+        except LaneFull:
+            return skipped(SkippedReasoning.OVERLOAD), 0
+        except (Undecided, DependencyUnavailable):
+            return skipped(SkippedReasoning.FAILED), 0
+
+    async def _trace(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
+        run = asyncio.get_running_loop().run_in_executor
+        context = await run(self._threads, self._prompter.thinking, prepared)
+        room = self._prompter.trace_room(context, request.rubric)
+        budget = min(request.think.max_tokens, room)
+        if room < MIN_TRACE:
+            return skipped(SkippedReasoning.FAILED), 0
+        timed: Timed = await self._scheduler.think(TraceAsk(context, budget), request.adapter)
+        trace: Trace = timed.result
+        text = usable(trace.text)
+        if isinstance(text, Thought):
+            return text, len(trace.ids)
+        try:
+            ask = _ask(prepared, request, context.extended(trace.ids))
+            reading: Reading = (await self._scheduler.read(ask, request.adapter)).result
+        except Undecided:
+            return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
+        return concluded(text, reading), len(trace.ids) + reading.tokens
+
+    def _load_adapter(self, adapter: str) -> None:
+        with self._loading:
+            if not self._device.has_adapter(adapter):
+                self._device.add_adapter(adapter)
+
+    async def _warm_up(self) -> None:
+        rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")
+        request = JudgeRequest(user="How do I bake bread?", response="Mix flour.", rubric=rubric)
+        try:
+            await self.judge(request)
+        except Undecided as error:
+            raise ConfigurationError(
+                f"judge.model: the checkpoint does not answer in the judge's format ({error}); "
+                "use a content safety checkpoint"
+            ) from error
+
+    def _loaded(self) -> Checkpoint:
+        if self._checkpoint is None:
+            raise DependencyUnavailable("judge", "it is not started")
+        return self._checkpoint
+
+
+def _ask(prepared: Prepared, request: JudgeRequest, context: object) -> Ask:
+    return Ask(
+        context=context,
+        response=prepared.response is not None,
+        rubric=request.rubric,
+        threshold=request.think.threshold,
+        category_budget=answer_budget(request.rubric),
+    )

@@ -1,0 +1,139 @@
+"""The category line of contexts with an unsafe side: names, their probabilities, and the floor's.
+
+The line is decoded greedily behind the labels, ``…⏎Safety Categories:``. A category's score is the
+product of the probabilities of the tokens that spell its name, given everything before it. The
+floor's score is the probability of its full name as the next category, the largest over all
+places in the line: first, and after each category that was named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from worker.contracts.verdict import Label
+from worker.judge.base import CategoryScore
+from worker.judge.decode import Context, GreedyStream, Written, chunks, last_logits
+from worker.judge.labelling import Limits, decode_text
+from worker.judge.labels import AnswerTokens
+from worker.judge.parse import NamedCategory, split_categories
+from worker.judge.reading import Ask
+from worker.policy.taxonomy import FLOOR
+
+
+@dataclass(frozen=True)
+class Named:
+    """The categories of one context; ``finite`` is False where its logits were not."""
+
+    categories: tuple[CategoryScore, ...]
+    floor_score: float
+    tokens: int
+    finite: bool = True
+
+
+class Namer:
+    """Names categories with one model. Not thread-safe: it belongs to the device thread."""
+
+    def __init__(
+        self, model: Any, answer: AnswerTokens, tokenizer: Any, limits: Limits, pad: int
+    ) -> None:
+        self._model, self._answer, self._tokenizer = model, answer, tokenizer
+        self._limits, self._pad = limits, pad
+
+    def name(
+        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+    ) -> list[Named]:
+        """The category line behind each context's labels; order kept."""
+        contexts = [
+            ask.context.extended((*self._answer.spell(*sides), *self._answer.categories))
+            for ask, sides in zip(asks, labels, strict=True)
+        ]
+        lines = self._write(contexts, [ask.category_budget for ask in asks])
+        places: list[tuple[int, Context, tuple[int, ...]]] = []
+        found: list[list[tuple[NamedCategory, float]]] = []
+        for index, (ask, context, line) in enumerate(zip(asks, contexts, lines, strict=True)):
+            ends = _token_ends(self._tokenizer, line.ids)
+            text = decode_text(self._tokenizer, line.ids)
+            named = split_categories(text.split("\n")[0], ask.rubric)
+            found.append([(each, _probability(line, ends, each)) for each in named])
+            places.append((index, context, self._answer.floor))
+            for each in named:
+                count = next(n for n, end in enumerate(ends, start=1) if end >= each.end)
+                after = context.extended(line.ids[:count])
+                follows = text[each.end : ends[count - 1]]
+                if follows == "":
+                    places.append((index, after.extended(self._answer.comma), self._answer.floor))
+                elif follows == ",":  # one token spells the end of the name and the comma
+                    places.append((index, after, self._answer.floor))
+        floors = self._floor(places, len(asks))
+        return [
+            self._named(categories, floor, line)
+            for categories, floor, line in zip(found, floors, lines, strict=True)
+        ]
+
+    def _named(
+        self, found: list[tuple[NamedCategory, float]], floor: float, line: Written
+    ) -> Named:
+        categories = tuple(CategoryScore(name=each.name, score=score) for each, score in found)
+        named_floor = max((c.score or 0.0 for c in categories if c.name == FLOOR), default=0.0)
+        finite = line.ended != "not_finite" and not math.isnan(floor)
+        return Named(categories, max(floor, named_floor), len(line.ids), finite)
+
+    def _write(self, contexts: Sequence[Context], budgets: Sequence[int]) -> list[Written]:
+        lines: list[Written | None] = [None] * len(contexts)
+        for chunk in chunks(contexts, self._limits.rows, self._limits.tokens):
+            stream = GreedyStream(
+                self._model,
+                [contexts[index] for index in chunk],
+                [budgets[index] for index in chunk],
+                pad=self._pad,
+                stop=self._answer.stop,
+                labels=(self._answer.safe, self._answer.unsafe),
+                finished=lambda line: "\n" in decode_text(self._tokenizer, line.ids[-1:]),
+            )
+            for index, written in zip(chunk, stream.run(), strict=True):
+                lines[index] = written
+        return [line for line in lines if line is not None]
+
+    def _floor(
+        self, places: Sequence[tuple[int, Context, tuple[int, ...]]], count: int
+    ) -> list[float]:
+        """Per context the largest probability of the floor's name; NaN where it has none."""
+        floors = [0.0] * count
+        extended = [context.extended(name) for _, context, name in places]
+        for chunk in chunks(extended, self._limits.rows, self._limits.tokens):
+            keep = max(len(places[place][2]) for place in chunk) + 1
+            logits = last_logits(self._model, [extended[p] for p in chunk], self._pad, keep)
+            for row, place in enumerate(chunk):
+                index, _, name = places[place]
+                own = logits[row, -len(name) - 1 : -1].float()
+                column = torch.tensor(name, device=own.device)[:, None]
+                spelled = torch.log_softmax(own, -1).gather(1, column)
+                probability = math.exp(float(spelled.sum()))
+                if not bool(torch.isfinite(own).all()):
+                    probability = math.nan
+                floors[index] = max(floors[index], probability, key=_nan_first)
+        return floors
+
+
+def _nan_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _token_ends(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """Where each token ends in the decoded text, in characters."""
+    return [len(decode_text(tokenizer, ids[: count + 1])) for count in range(len(ids))]
+
+
+def _probability(line: Written, ends: Sequence[int], named: NamedCategory) -> float:
+    """Product over the tokens that touch the name's characters."""
+    logprob, start = 0.0, 0
+    for end, token in zip(ends, line.logprobs, strict=True):
+        if start < named.end and end > named.start:
+            logprob += token
+        start = end
+    return math.exp(logprob)

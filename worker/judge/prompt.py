@@ -1,0 +1,182 @@
+"""From a request to the tokens in front of the model: neutralised, folded, rendered, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+
+from worker.contracts.codes import UndecidedReason
+from worker.contracts.verdict import ContextUse
+from worker.errors import Undecided
+from worker.judge.base import JudgeImage, JudgeRequest, Rubric
+from worker.judge.context import fold_context
+from worker.judge.decode import Context
+from worker.judge.loading import Checkpoint, encoder
+from worker.judge.neutralise import Neutraliser
+from worker.judge.template import CATEGORIES_SWITCH
+
+ANSWER_TOKENS = 48
+"""Room for the category line (and for a whole answer where it is decoded)."""
+POLICY_ANSWER_TOKENS = 128
+"""The same under a free policy, whose categories are whole sentences."""
+LABEL_TOKENS = 32
+"""Room for the constant text around the labels and for the floor's name."""
+NO_TEXT = "(image without text)"
+"""Stands for the missing text of an image: the model refuses an image without any."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One request, ready to be rendered. ``names`` are the control strings that were defused."""
+
+    user: str
+    response: str | None
+    rubric: Rubric
+    pixels: torch.Tensor | None
+    used: ContextUse
+    names: tuple[str, ...]
+    context: Context = field(repr=False)
+
+
+def answer_budget(rubric: Rubric) -> int:
+    """Tokens an answer may take under a rubric."""
+    return POLICY_ANSWER_TOKENS if rubric.mode == "policy" else ANSWER_TOKENS
+
+
+class Prompter:
+    """Prepares requests for one checkpoint. Safe from several threads; no model runs here."""
+
+    def __init__(self, checkpoint: Checkpoint, *, context_budget: int) -> None:
+        self._checkpoint, self._context_budget = checkpoint, context_budget
+        self._encode = encoder(checkpoint.tokenizer)
+        tokenizer = checkpoint.tokenizer
+        self._neutralise = Neutraliser(
+            tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
+        )
+        self._longest = max(len(piece) for piece in tokenizer.get_vocab())
+        self._image_id = checkpoint.model.config.image_token_id
+
+    def prepare(self, request: JudgeRequest) -> Prepared:
+        """Defuse, fold in what fits of the earlier turns, render and tokenise; blocking.
+
+        Raises:
+            Undecided: ``context_too_long`` where the judged turn does not fit whole, or
+                ``empty_message`` where there is neither text nor image.
+        """
+        room = self._room(request.rubric)
+        self._refuse_hopeless(request, room)
+        user, found = self._neutralise(request.user.strip())
+        response = None
+        if request.response is not None and request.response.strip():
+            response, more = self._neutralise(request.response.strip())
+            found |= more
+        if not user:
+            if request.image is None:
+                raise Undecided(UndecidedReason.EMPTY_MESSAGE, field="messages")
+            user = NO_TEXT
+        pixels = self._pixels(request.image) if request.image is not None else None
+        context = self._context(user, response, request.rubric, pixels)
+        if len(context) > room:
+            raise self._too_long()
+        turns, more = self._earlier(request.earlier, room - len(context))
+        folded = user
+        while turns:
+            folded = fold_context(turns, user)
+            longer = self._context(folded, response, request.rubric, pixels)
+            if len(longer) <= room and len(longer) - len(context) <= self._context_budget:
+                context = longer
+                break
+            turns, folded = turns[1:], user
+        omitted = len(request.earlier) - len(turns)
+        used = ContextUse(included=len(turns), omitted=omitted)
+        names = tuple(sorted(found | more))
+        return Prepared(folded, response, request.rubric, pixels, used, names, context)
+
+    def thinking(self, prepared: Prepared) -> Context:
+        """The same request with the prompt that asks for a reasoning trace."""
+        return self._context(
+            prepared.user, prepared.response, prepared.rubric, prepared.pixels, think=True
+        )
+
+    def trace_room(self, context: Context, rubric: Rubric) -> int:
+        """Tokens a trace may take behind a thinking context."""
+        return self._room(rubric) - len(context)
+
+    def _room(self, rubric: Rubric) -> int:
+        return self._checkpoint.max_context - answer_budget(rubric) - LABEL_TOKENS
+
+    def _too_long(self) -> Undecided:
+        limit = self._checkpoint.max_context
+        return Undecided(
+            UndecidedReason.CONTEXT_TOO_LONG, detail=f"the judged turn exceeds {limit} tokens"
+        )
+
+    def _refuse_hopeless(self, request: JudgeRequest, room: int) -> None:
+        """Refuse by length alone what no tokenisation could fit, before any work is spent on it."""
+        characters = len(request.user.strip()) + len((request.response or "").strip())
+        if characters > room * self._longest:
+            raise self._too_long()
+
+    def _earlier(
+        self, earlier: Sequence[tuple[str, str]], room: int
+    ) -> tuple[list[tuple[str, str]], frozenset[str]]:
+        """The newest turns that may fit, oldest first, defused; and the control strings found."""
+        budget = min(self._context_budget, room)
+        turns: list[tuple[str, str]] = []
+        found: frozenset[str] = frozenset()
+        for role, text in reversed(earlier):
+            if len(text) > budget * self._longest:
+                break
+            defused, names = self._neutralise(text.strip())
+            budget -= len(self._encode(f"{role}: {defused}\n"))
+            if budget < 0:
+                break
+            turns.insert(0, (role, defused))
+            found |= names
+        return turns, found
+
+    def _context(
+        self,
+        user: str,
+        response: str | None,
+        rubric: Rubric,
+        pixels: torch.Tensor | None,
+        *,
+        think: bool = False,
+    ) -> Context:
+        kwargs: dict[str, object] = {
+            "enable_thinking": think,
+            "request_categories": CATEGORIES_SWITCH,
+        }
+        if rubric.mode == "policy":
+            kwargs["custom_policy"] = rubric.text
+        elif rubric.text is not None:
+            kwargs["custom_taxonomy"] = rubric.text
+        if pixels is None:
+            text = self._checkpoint.render(user, response, **kwargs)
+            return Context(tuple(self._encode(text)))
+        content = [{"type": "image"}, {"type": "text", "text": user}]
+        processor = self._checkpoint.processor
+        text = self._checkpoint.render(content, response, **kwargs)
+        text = text.replace(processor.boi_token, processor.full_image_sequence)
+        ids = tuple(self._encode(text))
+        types = tuple(1 if token == self._image_id else 0 for token in ids)
+        return Context(ids, types, pixels)
+
+    def _pixels(self, image: JudgeImage) -> torch.Tensor:
+        """(1, 3, height, width) as the checkpoint's own image processor makes it; no crops."""
+        picture = Image.frombytes("RGB", (image.width, image.height), image.rgb)
+        processed = self._checkpoint.processor.image_processor(
+            images=[picture], do_pan_and_scan=False, return_tensors="pt"
+        )
+        pixels: torch.Tensor = processed["pixel_values"]
+        return pixels.to(self._checkpoint.model.dtype)
+
+
+def _harmless(tokenizer: Any) -> set[int]:
+    """The token for unknown text: it says nothing, and any text may hold it."""
+    return {tokenizer.unk_token_id} if tokenizer.unk_token_id is not None else set()
