@@ -70,6 +70,10 @@ class PolicyRegistry:
         """A live policy by name."""
         return self._snapshot.by_name.get(name)
 
+    def candidate(self, policy: Policy) -> Policy | None:
+        """The next version of a live policy, tried in the shadow; None where there is none."""
+        return self._snapshot.candidates.get(policy.name)
+
     def topics(self) -> tuple[str, ...]:
         """Every topic a policy is bound to, ready or not, sorted."""
         return tuple(sorted({*self._snapshot.by_topic, *self._snapshot.unready}))
@@ -137,7 +141,7 @@ class PolicyRegistry:
         async with self._lock:
             before = self._snapshot
             try:
-                files = self._watch.changed()
+                files = await asyncio.to_thread(self._watch.changed)
             except PolicyError as error:
                 self._watch.forget()
                 self._report((error,))

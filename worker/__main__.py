@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``moderation-worker``."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""The Faust app: process life, signals and web pages around ``WorkerService``.
+
+Faust consumes nothing here (its commit logic loses records, see docs/decisions): it is the shell
+that starts one service, serves its pages and turns SIGTERM into a drain. ``faust -A worker.app
+worker`` and ``moderation-worker run`` are the same thing; settings come from the file that
+``MODERATION_CONFIG`` names, and from ``MODERATION_*`` variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import faust
+from faust.app.base import BootStrategy
+from faust.web import Request, Response, View
+from mode import Service
+
+from worker.errors import ConfigurationError, WorkerError
+from worker.service import WorkerService
+from worker.settings import Settings, load_settings
+from worker.telemetry.logs import configure_logging
+from worker.web.console import Page, console_json, console_page
+
+CONFIG_VARIABLE = "MODERATION_CONFIG"
+
+
+def settings_of_environment() -> Settings:
+    """The settings of this process."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return load_settings(Path(named) if named else None)
+
+
+class ShellOnly(BootStrategy):  # type: ignore[misc]
+    """Web and services, without Faust's own consumer and producer."""
+
+    enable_kafka = False
+
+
+class ModerationApp(faust.App):  # type: ignore[misc]
+    """Faust without its streams."""
+
+    BootStrategy = ShellOnly
+
+
+def make_app(settings: Settings) -> ModerationApp:
+    """The Faust app of these settings, without its service and pages."""
+    return ModerationApp(
+        settings.kafka.client_id,
+        broker="kafka://unused",
+        store="memory://",
+        datadir=str(Path(tempfile.gettempdir()) / "moderation-worker"),
+        web_host=settings.web.host,
+        web_bind=settings.web.host,
+        web_port=settings.web.port,
+        topic_disable_leader=True,
+        worker_redirect_stdouts=False,
+    )
+
+
+try:
+    settings = settings_of_environment()
+    moderation = WorkerService(settings)
+except ConfigurationError as error:
+    raise SystemExit(f"error: {error}") from error
+app = make_app(settings)
+
+
+@app.service
+class Moderation(Service):  # type: ignore[misc]
+    """The worker as Faust runs it: until a signal stops it, or an error ends the process."""
+
+    async def on_start(self) -> None:
+        configure_logging(settings.telemetry)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def judge_events(self) -> None:
+        """Run until a signal; an error ends the process with exit code 1."""
+        try:
+            await moderation.run()
+        except WorkerError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            raise
+
+    async def on_stop(self) -> None:
+        await moderation.stop()
+
+
+@app.page("/healthz")  # type: ignore[untyped-decorator]
+async def healthz(view: View, request: Request) -> Response:
+    """Live: the loop turns and batches finish."""
+    health, _ = moderation.health()
+    return view.bytes(health.body(), content_type="application/json", status=health.status)
+
+
+@app.page("/readyz")  # type: ignore[untyped-decorator]
+async def readyz(view: View, request: Request) -> Response:
+    """Ready: model warm, partitions assigned, every topic with a live policy."""
+    _, health = moderation.health()
+    return view.bytes(health.body(), content_type="application/json", status=health.status)
+
+
+@app.page("/metrics")  # type: ignore[untyped-decorator]
+async def metrics(view: View, request: Request) -> Response:
+    """Prometheus exposition."""
+    body, content_type = moderation.metrics(request.headers.get("Accept", ""))
+    return view.bytes(body, headers={"Content-Type": content_type})
+
+
+@app.page("/")  # type: ignore[untyped-decorator]
+async def console(view: View, request: Request) -> Response:
+    """The console."""
+    return _respond(view, console_page(moderation.console()))
+
+
+@app.page("/console.json")  # type: ignore[untyped-decorator]
+async def console_data(view: View, request: Request) -> Response:
+    """What the console's page polls."""
+    return _respond(view, console_json(moderation.console()))
+
+
+def _respond(view: View, page: Page) -> Response:
+    headers = {**page.headers, "Content-Type": page.content_type}
+    return view.bytes(page.body, status=page.status, headers=headers)

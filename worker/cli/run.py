@@ -1,0 +1,32 @@
+"""``run``: the worker itself, until a signal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from worker.cli.options import config_option
+from worker.settings import load_settings
+
+
+@click.command()
+@config_option
+def run(config: Path | None) -> None:
+    """Run the worker: read events, judge them, publish one verdict each.
+
+    SIGTERM and Ctrl-C drain within stream.drain_s and exit with code 0. Every other exit code means
+    that the process should be started again: 1 after a fatal error, 71 when the watchdog ended a
+    batch that never came back. Nothing that was read is lost either way.
+    """
+    load_settings(config)
+    if config is not None:
+        os.environ["MODERATION_CONFIG"] = str(config.absolute())
+    import faust
+
+    from worker.app import app
+
+    worker = faust.Worker(app, quiet=True, redirect_stdouts=False, override_logging=False)
+    worker.spinner = None  # it writes cursor codes into what is read by machines
+    worker.execute_from_commandline()

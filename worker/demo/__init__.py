@@ -1,0 +1,1 @@
+"""The demonstration: scripted conversations through the real worker, on this machine alone."""

@@ -1,0 +1,207 @@
+"""One event judged against one policy: images fetched, passes judged, outcome decided. No log here.
+
+The worker, the ``judge`` command and the examples of policies all go through ``Evaluator``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from worker.clock import Clock
+from worker.contracts.codes import UndecidedReason
+from worker.contracts.event import Event, ImageRef, JudgedTurn, judged_turn
+from worker.contracts.timestamps import rfc3339
+from worker.contracts.verdict import (
+    Kind,
+    PolicyRef,
+    SourceRef,
+    Timings,
+    Verdict,
+    verdict_id,
+)
+from worker.errors import Undecided
+from worker.judge.base import Judge, JudgeImage, Judgement, JudgeRequest
+from worker.media.base import FetchedImage
+from worker.outcome.decide import Decision, decide, undecided
+from worker.outcome.passes import PassResult
+from worker.policy.model import Policy
+from worker.policy.passes import PolicyPass, passes
+from worker.telemetry import instruments
+from worker.telemetry.instruments import tracer
+from worker.telemetry.names import Attribute, Span
+
+
+class Fetcher(Protocol):
+    """What the evaluator needs of ``worker.media.fetch.ImageFetcher``."""
+
+    def fetch(
+        self, refs: Sequence[ImageRef]
+    ) -> AbstractAsyncContextManager[tuple[FetchedImage, ...]]: ...
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on one event, with the whole reasoning traces that only quarantine keeps."""
+
+    verdict: Verdict
+    decision: Decision
+    tokens: int = 0
+
+
+class Evaluator:
+    """Judges events. Safe to call concurrently; batching happens in the judge."""
+
+    def __init__(self, judge: Judge, fetcher: Fetcher, clock: Clock) -> None:
+        self._judge = judge
+        self._fetcher = fetcher
+        self._clock = clock
+
+    async def evaluate(
+        self,
+        event: Event,
+        policy: Policy,
+        source: SourceRef,
+        *,
+        fault: Undecided | None = None,
+        attempts: int = 1,
+        kind: Kind = "automatic",
+    ) -> Evaluation:
+        """Judge ``event`` under ``policy``; a ``fault`` found earlier makes it undecided unjudged.
+
+        Raises:
+            DependencyUnavailable: the store or the judge is away as a whole.
+        """
+        started = self._clock.monotonic()
+        fetch_ms = 0.0
+        results: Sequence[PassResult] = ()
+        turn = judged_turn(event)
+        if fault is None and turn is None:
+            fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
+        if fault is not None or turn is None:
+            assert fault is not None
+            decision = undecided(policy, fault.reason, _detail(fault))
+        elif not turn.images:
+            results = await self._judge_all(turn, policy, ())
+            decision = _decide(policy, results, ())
+        else:
+            try:
+                async with self._fetcher.fetch(turn.images) as images:
+                    fetch_ms = (self._clock.monotonic() - started) * 1e3
+                    results = await self._judge_all(turn, policy, images)
+                decision = _decide(policy, results, images)
+            except Undecided as error:
+                decision = undecided(policy, error.reason, _detail(error))
+        judgements = [result.judgement for result in results if result.judgement is not None]
+        timings = Timings(
+            queue=max((each.queue_ms for each in judgements), default=0.0),
+            fetch=fetch_ms,
+            judge=max((each.judge_ms for each in judgements), default=0.0),
+            total=(self._clock.monotonic() - started) * 1e3,
+        )
+        return Evaluation(
+            verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
+            decision=decision,
+            tokens=sum(each.input_tokens + each.output_tokens for each in judgements),
+        )
+
+    async def _judge_all(
+        self, turn: JudgedTurn, policy: Policy, images: Sequence[FetchedImage]
+    ) -> Sequence[PassResult]:
+        """Every pass over every frame; text alone where no image could be seen."""
+        frames: list[tuple[int | None, JudgeImage | None]] = [
+            (index, frame) for index, image in enumerate(images) for frame in image.frames
+        ]
+        work = [
+            (each, index, frame)
+            for each in passes(policy)
+            for index, frame in (frames or [(None, None)])
+        ]
+        if len(work) == 1:  # the common case pays for no task
+            return [await self._judge_one(turn, *work[0])]
+        return await asyncio.gather(*(self._judge_one(turn, *one) for one in work))
+
+    async def _judge_one(
+        self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
+    ) -> PassResult:
+        request = JudgeRequest(
+            user=turn.user.text,
+            response=turn.response.text if turn.response else None,
+            earlier=tuple((message.role, message.text) for message in turn.context),
+            image=frame,
+            rubric=each.rubric,
+            adapter=each.adapter,
+            think=each.think,
+        )
+        try:
+            judgement = await self._judge.judge(request)
+        except Undecided as error:
+            return PassResult(
+                source=each.source, image=index, fault=error.reason, detail=_detail(error)
+            )
+        _record(judgement)
+        return PassResult(source=each.source, image=index, judgement=judgement)
+
+    def _verdict(
+        self,
+        event: Event,
+        policy: Policy,
+        source: SourceRef,
+        decision: Decision,
+        timings: Timings,
+        attempts: int,
+        kind: Kind,
+    ) -> Verdict:
+        return Verdict(
+            verdict_id=verdict_id(source.topic, source.partition, source.offset, event.id, kind),
+            event_id=event.id,
+            conversation_id=event.conversation_id,
+            tenant=event.tenant,
+            source=source,
+            kind=kind,
+            outcome=decision.outcome,
+            action=decision.action,
+            user=decision.user,
+            response=decision.response,
+            categories=decision.categories,
+            suppressed=decision.suppressed,
+            images=decision.images,
+            reasoning=decision.reasoning,
+            undecided_reason=decision.undecided_reason,
+            undecided_detail=decision.undecided_detail,
+            neutralised=decision.neutralised,
+            context=decision.context,
+            decided_by=decision.decided_by,
+            attempts=attempts,
+            policy=PolicyRef(name=policy.name, version=policy.version, sha256=policy.sha256),
+            model=self._judge.model(policy.adapter),
+            timings_ms=timings,
+            judged_at=rfc3339(self._clock.time()),
+        )
+
+
+def _decide(
+    policy: Policy, results: Sequence[PassResult], images: Sequence[FetchedImage]
+) -> Decision:
+    with tracer.start_as_current_span(Span.DECIDE) as span:
+        decision = decide(policy, results, images)
+        if span.is_recording():
+            span.set_attribute(Attribute.OUTCOME, decision.outcome)
+            span.set_attribute(Attribute.ACTION, decision.action)
+            span.set_attribute(Attribute.PASSES, len(results))
+        return decision
+
+
+def _detail(error: Undecided) -> str:
+    return ": ".join(part for part in (error.field, error.detail) if part)
+
+
+def _record(judgement: Judgement) -> None:
+    for name in judgement.neutralised:
+        instruments.neutralised.add(1, {Attribute.CONTROL: name})
+    if judgement.thought is not None:
+        result = judgement.thought.skipped or "written"
+        instruments.think_traces.add(1, {Attribute.THINK: result})

@@ -1,0 +1,230 @@
+"""The way through the house for one record: decode, select, evaluate, encode. No log I/O here.
+
+``Pipeline`` is the ``Processor`` of the stream core: a record in, everything to publish out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from worker.clock import Clock
+from worker.contracts.codes import UndecidedReason
+from worker.contracts.dead_letter import dead_letter_output
+from worker.contracts.decode import Decoded, decode_event
+from worker.contracts.event import Event
+from worker.contracts.records import quarantine_output, verdict_output
+from worker.contracts.verdict import SourceRef, Verdict
+from worker.errors import DependencyUnavailable, FatalError, Undecided, UnreadableRecord
+from worker.evaluation import Evaluation, Evaluator
+from worker.policy.model import Policy
+from worker.stream.base import Delivery, Output, Record
+from worker.telemetry import instruments
+from worker.telemetry.event_span import EventSpan, event_span
+from worker.telemetry.names import Attribute, Span
+from worker.telemetry.spans import stage
+
+logger = logging.getLogger(__name__)
+
+
+class PolicySource(Protocol):
+    """What the pipeline needs of ``worker.policy.registry.PolicyRegistry``."""
+
+    def select(self, topic: str) -> Policy | None: ...
+
+    def candidate(self, policy: Policy) -> Policy | None: ...
+
+
+class PipelineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes: the largest event read, the largest record published; images of one event."""
+
+    max_event_bytes: int
+    max_output_bytes: int
+    max_images: int
+
+
+class OutputTopics(msgspec.Struct, frozen=True, kw_only=True):
+    """Names of the output topics."""
+
+    verdicts: str
+    quarantine: str
+    dead_letter: str
+    shadow: str
+
+
+class Processed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one record: its event and evaluation, or why it is no event."""
+
+    record: Record
+    event: Event | None = None
+    evaluation: Evaluation | None = None
+    unreadable: UnreadableRecord | None = None
+
+
+Recorder = Callable[[Processed], None]
+"""Told of every finished record, before its outputs are committed."""
+
+
+class Pipeline:
+    """One record to its outputs. Every record gives at least one: nothing is dropped."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        policies: PolicySource,
+        topics: OutputTopics,
+        limits: PipelineLimits,
+        clock: Clock,
+        *,
+        build: str,
+        group: str,
+        record: Recorder,
+    ) -> None:
+        self._evaluator = evaluator
+        self._policies = policies
+        self._topics = topics
+        self._limits = limits
+        self._clock = clock
+        self._build = build
+        self._group = group
+        self._record = record
+
+    async def __call__(self, delivery: Delivery) -> Sequence[Output]:
+        """Everything to publish for one record.
+
+        Raises:
+            DependencyUnavailable: the store, the judge or the topic's policy is away.
+        """
+        record = delivery.record
+        with event_span(record, self._group) as span:
+            try:
+                with stage(Span.DECODE):
+                    decoded = decode_event(
+                        record, self._limits.max_event_bytes, max_images=self._limits.max_images
+                    )
+            except UnreadableRecord as error:
+                return [self._dead_letter(record, error, span)]
+            policy = self._policies.select(record.topic)
+            if policy is None:
+                raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
+            evaluation = await self._evaluate(delivery, decoded, policy)
+            outputs = self._outputs(record, decoded, evaluation, span)
+            candidate = self._policies.candidate(policy)
+            if candidate is not None and not delivery.poison:
+                outputs += await self._shadow(record, decoded, policy, candidate, span)
+            self._record(Processed(record=record, event=decoded.event, evaluation=evaluation))
+            return outputs
+
+    async def _evaluate(self, delivery: Delivery, decoded: Decoded, policy: Policy) -> Evaluation:
+        fault = decoded.fault
+        if delivery.poison:
+            detail = f"it ended the worker {delivery.attempts - 1} times"
+            fault = Undecided(UndecidedReason.POISON, detail=detail)
+        source = _source(delivery.record)
+        evaluate = self._evaluator.evaluate
+        try:
+            return await evaluate(
+                decoded.event, policy, source, fault=fault, attempts=delivery.attempts
+            )
+        except (DependencyUnavailable, FatalError):
+            raise
+        except Exception as error:
+            # A bug must not become a crash loop, nor a lost event: a person looks at it instead.
+            # The message stays out of the log, because it may quote what a user wrote.
+            logger.error("an event could not be judged: %s", type(error).__name__)
+            broken = Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__)
+            return await evaluate(
+                decoded.event, policy, source, fault=broken, attempts=delivery.attempts
+            )
+
+    def _outputs(
+        self, record: Record, decoded: Decoded, evaluation: Evaluation, span: EventSpan
+    ) -> list[Output]:
+        verdict, decision = evaluation.verdict, evaluation.decision
+        _describe(span, verdict)
+        context = span.headers()
+        outputs = [verdict_output(verdict, topic=self._topics.verdicts, trace_headers=context)]
+        if decision.quarantined:
+            instruments.quarantined.add(1, {Attribute.POLICY: verdict.policy.name})
+            outputs.append(
+                quarantine_output(
+                    record,
+                    decoded.event,
+                    verdict,
+                    traces=decision.traces,
+                    needs_review=decision.needs_review,
+                    held_at=verdict.judged_at,
+                    topic=self._topics.quarantine,
+                    max_bytes=self._limits.max_output_bytes,
+                    trace_headers=context,
+                )
+            )
+        return outputs
+
+    async def _shadow(
+        self,
+        record: Record,
+        decoded: Decoded,
+        policy: Policy,
+        candidate: Policy,
+        span: EventSpan,
+    ) -> list[Output]:
+        """The candidate's verdict on a sampled event; whatever goes wrong there stays there."""
+        sample = policy.candidate.sample if policy.candidate else 0.0
+        if not _sampled(record, sample):
+            return []
+        try:
+            evaluation = await self._evaluator.evaluate(
+                decoded.event, candidate, _source(record), fault=decoded.fault
+            )
+        except Exception as error:
+            logger.warning("a candidate policy could not be tried: %s", type(error).__name__)
+            return []
+        shadow_of = f"{policy.name}@{policy.version}"
+        verdict = msgspec.structs.replace(evaluation.verdict, shadow_of=shadow_of)
+        return [verdict_output(verdict, topic=self._topics.shadow, trace_headers=span.headers())]
+
+    def _dead_letter(self, record: Record, error: UnreadableRecord, span: EventSpan) -> Output:
+        span.set({Attribute.DEAD_LETTER_CODE: error.code})
+        self._record(Processed(record=record, unreadable=error))
+        return dead_letter_output(
+            record,
+            error,
+            topic=self._topics.dead_letter,
+            max_bytes=self._limits.max_output_bytes,
+            worker_build=self._build,
+            now=self._clock.time(),
+        )
+
+
+def _source(record: Record) -> SourceRef:
+    return SourceRef(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+    )
+
+
+def _sampled(record: Record, share: float) -> bool:
+    """Whether a record is in the sample: by its coordinates, so that a retry decides alike."""
+    name = f"{record.topic}/{record.partition}/{record.offset}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") < share * 2**32
+
+
+def _describe(span: EventSpan, verdict: Verdict) -> None:
+    if span.recording:
+        span.set(
+            {
+                Attribute.POLICY: verdict.policy.name,
+                Attribute.POLICY_VERSION: verdict.policy.version,
+                Attribute.OUTCOME: verdict.outcome,
+                Attribute.ACTION: verdict.action,
+                Attribute.VERDICT_ID: verdict.verdict_id,
+                Attribute.REASON: verdict.undecided_reason or "",
+            }
+        )

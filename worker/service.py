@@ -1,0 +1,231 @@
+"""One worker process: its parts opened in order, run together, drained and closed in reverse.
+
+Faust is not needed here: ``worker/app.py`` puts this into its shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from worker import __version__
+from worker.accounts import Accounts
+from worker.clock import Clock, SystemClock
+from worker.contracts.event import judged_turn
+from worker.errors import DependencyUnavailable
+from worker.evaluation import Evaluator
+from worker.judge.base import Judge
+from worker.judge.factory import open_judge
+from worker.judge.watchdog import Watchdog
+from worker.media.factory import open_store
+from worker.media.fetch import ImageFetcher
+from worker.media.local_files import LocalFileFetcher
+from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
+from worker.policy.checks import ExampleResult
+from worker.policy.model import Policy
+from worker.policy.registry import PolicyRegistry
+from worker.policy_examples import ExampleRunner
+from worker.settings import Settings
+from worker.stream.factory import open_log
+from worker.stream.runner import StreamRunner
+from worker.telemetry import instruments
+from worker.telemetry.loop_probe import LoopProbe
+from worker.telemetry.providers import Telemetry, configure
+from worker.web.health import Health, limits_of, live, ready
+from worker.web.recent import Recent
+from worker.web.sections import ConsoleView
+from worker.web.snapshot import WorkerSnapshot, policy_rows
+
+logger = logging.getLogger(__name__)
+
+RETRY_JUDGE_S = 2.0
+"""Wait between attempts to run policies' examples while the judge is away."""
+
+
+class WorkerService:
+    """Everything one process needs. ``open`` it, then ``run`` until ``stop`` or a fatal error.
+
+    Policies and topics are read when it is made, so that wrong settings end a command before
+    anything is loaded. ``judge`` stands in for the one that the settings name.
+
+    Raises:
+        ConfigurationError: settings or policies that cannot work.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, judge: Judge | None = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._began = self.clock.monotonic()
+        self._warm = False
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._telemetry: Telemetry | None = None
+        self.recent = Recent(
+            self.clock,
+            show_content=settings.web.show_content,
+            max_batch=settings.judge.max_batch,
+        )
+        self.judge = judge or open_judge(settings.judge)
+        self.fetcher = ImageFetcher(
+            open_store(settings.store, self.clock), settings.store, self.clock
+        )
+        self.policies = self._open_policies()
+        self.runner = StreamRunner(
+            open_log(settings, clock=self.clock),
+            self._pipeline(),
+            self.policies.topics(),
+            settings.stream,
+            clock=self.clock,
+        )
+        self._watchdog = Watchdog(self.judge.stalled_s, settings.judge.batch_deadline_s)
+        self._probe = LoopProbe(self.clock)
+        self._limits = limits_of(settings)
+
+    def _open_policies(self) -> PolicyRegistry:
+        settings = self.settings
+        topics = settings.topics
+        registry = PolicyRegistry(
+            settings.policies.directory,
+            check=self._check_examples if settings.policies.check_examples else None,
+        )
+        registry.load()
+        outputs = (topics.verdicts, topics.quarantine, topics.dead_letter, topics.shadow)
+        registry.require(outputs=outputs)
+        return registry
+
+    def _pipeline(self) -> Pipeline:
+        settings = self.settings
+        return Pipeline(
+            Evaluator(self.judge, self.fetcher, self.clock),
+            self.policies,
+            OutputTopics(
+                verdicts=settings.topics.verdicts,
+                quarantine=settings.topics.quarantine,
+                dead_letter=settings.topics.dead_letter,
+                shadow=settings.topics.shadow,
+            ),
+            PipelineLimits(
+                max_event_bytes=settings.stream.max_event_bytes,
+                max_output_bytes=settings.kafka.max_message_bytes,
+                max_images=settings.store.max_images,
+            ),
+            self.clock,
+            build=__version__,
+            group=settings.kafka.group_id,
+            record=Accounts(self.clock, self._remember),
+        )
+
+    async def _check_examples(self, policy: Policy) -> Sequence[ExampleResult]:
+        evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
+        return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+
+    def _remember(self, processed: Processed) -> None:
+        evaluation, event = processed.evaluation, processed.event
+        if evaluation is None or event is None:
+            self.recent.add_dead_letter()
+            return
+        decision = evaluation.decision
+        turn = judged_turn(event) if self.settings.web.show_content else None
+        text = turn.user.text if turn else ""
+        self.recent.add(
+            evaluation.verdict, held=decision.quarantined, text=text, traces=decision.traces
+        )
+
+    async def run(self) -> None:
+        """Load the model, make the policies live, then judge until ``stop``.
+
+        Raises:
+            FatalError: this process must end; nothing that was read is lost.
+        """
+        settings = self.settings
+        self._telemetry = configure(settings.telemetry, __version__)
+        self._probe.start()
+        try:
+            await self.fetcher.start()
+            await self.judge.start()
+            await self._activate()
+            self._warm = True
+            if self._stopping.is_set():
+                return
+            self._watchdog.start()
+            watch = self.policies.watch(settings.policies.reload_s)
+            self._tasks.append(asyncio.create_task(watch, name="policy-watch"))
+            await self.runner.run()
+        finally:
+            await self._close()
+
+    async def _activate(self) -> None:
+        """Make the policies live; wait while the judge is away, unless told to stop."""
+        while not self._stopping.is_set():
+            try:
+                await self.policies.activate()
+                return
+            except DependencyUnavailable as error:
+                logger.warning("policies wait for the judge: %s", error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), RETRY_JUDGE_S)
+
+    async def stop(self) -> None:
+        """Drain within ``stream.drain_s``; ``run`` then returns."""
+        self._stopping.set()
+        if self._warm:
+            await self.runner.stop()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watchdog.stop()
+        await self.judge.stop()
+        await self.fetcher.stop()
+        await self._probe.stop()
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.shutdown)
+
+    def snapshot(self) -> WorkerSnapshot:
+        """This moment, for probes, console and metrics."""
+        return WorkerSnapshot(
+            now=self.clock.monotonic(),
+            uptime_s=self.clock.monotonic() - self._began,
+            version=__version__,
+            group=self.settings.kafka.group_id,
+            delivery=self.settings.delivery,
+            model=self.judge.model() if self._warm else None,
+            model_warm=self._warm,
+            stalled_batch_s=self.judge.stalled_s(),
+            loop_lag_s=self._probe.lag_s(),
+            stream=self.runner.status() if self._warm else None,
+            policies=policy_rows(self.policies.snapshot),
+            unready_topics=self.policies.unready_topics() if self._warm else (),
+            policy_problems=tuple(str(problem) for problem in self.policies.problems),
+        )
+
+    def health(self) -> tuple[Health, Health]:
+        """Live and ready, now."""
+        snapshot = self.snapshot()
+        return live(snapshot, self._limits), ready(snapshot, self._limits)
+
+    def console(self) -> ConsoleView:
+        """Everything the console shows, now."""
+        count, contexts = instruments.batch_contexts.totals()
+        self.recent.batches(count, contexts)
+        alive, able = self.health()
+        return ConsoleView(
+            snapshot=self.snapshot(),
+            live=alive,
+            ready=able,
+            activity=self.recent.activity(),
+            show_content=self.settings.web.show_content,
+        )
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type of ``/metrics``."""
+        if self._telemetry is None:
+            return b"", "text/plain"
+        _, able = self.health()
+        instruments.ready.set(1 if able.ok else 0)
+        return self._telemetry.metrics_page(accept)
