@@ -69,7 +69,17 @@ def test_only_plain_values_are_read(value: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "# nothing\n", "just text", "- a\n- b\n", "a: b: c", "a: [", "--- a\n--- b\n", "\x00", "*x"],
+    [
+        "",
+        "# nothing\n",
+        "just text",
+        "- a\n- b\n",
+        "a: b: c",
+        "a: [",
+        "--- a\n--- b\n",
+        "\x00",
+        "*x",
+    ],
 )
 def test_what_is_no_policy_document_is_refused(text: str) -> None:
     """Empty files, lists, broken YAML and several documents are errors with a fix."""

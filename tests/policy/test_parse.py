@@ -125,7 +125,10 @@ def test_a_typo_is_refused_with_what_was_meant(
             "builtin.severity.Malware",
         ),
         (
-            {"builtin": {"enabled": False, "suppress": ["Malware"]}, "custom": {"disallowed": ["a"]}},
+            {
+                "builtin": {"enabled": False, "suppress": ["Malware"]},
+                "custom": {"disallowed": ["a"]},
+            },
             "builtin.suppress",
         ),
         ({"custom": {"allowed": ["a"]}}, "custom"),
@@ -271,10 +274,23 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=12,
 )
-_FIELDS = (
-    "name version owner topics description builtin custom adapter think thresholds actions "
-    "on_undecided languages candidate examples"
-).split()
+_FIELDS = [
+    "name",
+    "version",
+    "owner",
+    "topics",
+    "description",
+    "builtin",
+    "custom",
+    "adapter",
+    "think",
+    "thresholds",
+    "actions",
+    "on_undecided",
+    "languages",
+    "candidate",
+    "examples",
+]
 
 
 @given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES))
@@ -286,10 +302,31 @@ def test_no_values_crash_the_validation(fields: dict[str, Any]) -> None:
         assert all(problem.fix for problem in error.problems)
 
 
-_INNER = (
-    "enabled suppress severity disallowed allowed taxonomy when band max_tokens deadline_ms unsafe "
-    "default file sample version text response image expect categories checkpoint name note"
-).split()
+_INNER = [
+    "enabled",
+    "suppress",
+    "severity",
+    "disallowed",
+    "allowed",
+    "taxonomy",
+    "when",
+    "band",
+    "max_tokens",
+    "deadline_ms",
+    "unsafe",
+    "default",
+    "file",
+    "sample",
+    "version",
+    "text",
+    "response",
+    "image",
+    "expect",
+    "categories",
+    "checkpoint",
+    "name",
+    "note",
+]
 
 
 @given(
