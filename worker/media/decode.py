@@ -8,6 +8,7 @@ large JPEGs -> pixels. No plugin but the four named here is ever asked.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
@@ -24,6 +25,10 @@ from worker.errors import Undecided
 from worker.judge.base import JudgeImage
 from worker.media import animation, pixels
 from worker.media.probe import ImageFormat, Probe, corrupt, probe, too_large
+
+# Pillow warns of odd metadata, which is dropped here anyway; a warning is not worth a log line per
+# image. What it says of too many pixels is another class, and refused below.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 ANIMATION_FACTOR = 4
 """An animation may have this many times the pixels of the largest still, over all its frames."""

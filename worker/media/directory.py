@@ -43,8 +43,10 @@ class DirectoryStore:
             raise _translate(error) from None
         finally:
             os.close(root)
-        with os.fdopen(handle, "rb") as file:
-            return _read(file.fileno(), max_bytes)
+        try:
+            return _read(handle, max_bytes)
+        finally:
+            os.close(handle)
 
     def check(self) -> None:
         try:

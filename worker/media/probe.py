@@ -155,6 +155,8 @@ def _gif(data: bytes) -> Probe:
             budget -= 1
             if budget < 0:
                 raise too_large(f"more than {MAX_SUB_BLOCKS} blocks")
+        if at >= len(data):
+            raise corrupt("the GIF is cut short")
         at += 1
     if not frames:
         raise corrupt("no frame in the GIF")
