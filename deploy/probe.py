@@ -1,27 +1,37 @@
 #!/usr/bin/env python3
-"""Asks the worker in this container for a page; exits 0 where the answer is 200.
+"""Asks the worker in this container for a page; exits 0 where the answer is yes.
 
-``moderation-worker-probe /readyz``; the port is MODERATION_WEB__PORT, or 6066.
+``moderation-worker-probe /readyz`` wants status 200; ``moderation-worker-probe /readyz model`` wants
+that one check of the page to hold, whatever the others say. The port is MODERATION_WEB__PORT,
+or 6066.
 """
 
 import http.client
+import json
 import os
 import sys
 
 
-def main() -> int:
-    """Exit status of the probe: 0 for 200, 1 for everything else."""
+def main(page: str = "/healthz", check: str = "") -> int:
+    """Exit status of the probe: 0 for yes, 1 for everything else; prints the page."""
     port = int(os.environ.get("MODERATION_WEB__PORT", "6066"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
     try:
-        connection.request("GET", sys.argv[1] if len(sys.argv) > 1 else "/healthz")
+        connection.request("GET", page)
         response = connection.getresponse()
-        sys.stdout.write(response.read(2000).decode("utf-8", "replace") + "\n")
-    except OSError as error:
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
         sys.stdout.write(f"no answer on port {port}: {error}\n")
         return 1
-    return 0 if response.status == 200 else 1
+    sys.stdout.write(body[:2000].decode("utf-8", "replace") + "\n")
+    if not check:
+        return 0 if response.status == 200 else 1
+    try:
+        return 0 if json.loads(body)["checks"][check] is True else 1
+    except (ValueError, KeyError, TypeError):
+        sys.stdout.write(f"{page} has no check named {check}\n")
+        return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:3]))

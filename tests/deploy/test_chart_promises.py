@@ -52,11 +52,17 @@ def test_the_worker_is_process_one(values: str) -> None:
 def test_probes_ask_the_page_that_means_what_they_ask(values: str) -> None:
     """Being not ready (a broker away, a policy refused) must never restart a worker."""
     worker = container(render(values))
-    assert worker["startupProbe"]["httpGet"]["path"] == "/healthz"
+    assert worker["startupProbe"]["exec"]["command"] == [
+        "moderation-worker-probe",
+        "/readyz",
+        "model",
+    ]
     assert worker["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert worker["readinessProbe"]["httpGet"]["path"] == "/readyz"
     port = yaml.safe_load(worker_yaml(render(values)))["web"]["port"]
     assert worker["ports"] == [{"name": "web", "containerPort": port}]
+    env = {each["name"]: each.get("value") for each in worker["env"]}
+    assert env["MODERATION_WEB__PORT"] == str(port), "the startup probe asks there"
 
 
 @pytest.mark.parametrize("values", VALUE_SETS)

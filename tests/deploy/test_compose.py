@@ -102,8 +102,7 @@ def test_addresses_name_services_and_ports_that_are_there(compose: Compose) -> N
     """Every ``host:port`` of a configuration is a service of this file."""
     services = set(compose["services"]) | {"localhost", "0.0.0.0", "127.0.0.1"}
     texts = [str(service.get("environment", {})) for service in compose["services"].values()]
-    for config in (REPOSITORY / "deploy").rglob("*.y*ml"):
-        texts.append(config.read_text())
+    texts += [config.read_text() for config in (REPOSITORY / "deploy").rglob("*.y*ml")]
     hosts = set()
     for text in texts:
         hosts |= set(re.findall(r"(?:https?://|endpoint: )\"?([a-z0-9.]+):\d{4,5}", text))

@@ -17,6 +17,8 @@ import yaml
 
 from deploy.chart_reference import CHART
 from tests.support.tools import REPOSITORY
+from worker.web.health import Health, HealthLimits, Problem, ready
+from worker.web.snapshot import WorkerSnapshot
 
 DOCKERFILE = REPOSITORY / "Dockerfile"
 PROBE = REPOSITORY / "deploy" / "probe.py"
@@ -111,13 +113,20 @@ def test_the_build_context_holds_no_credentials_and_no_weights_of_others() -> No
         )
 
 
+UNREADY = Health(
+    ok=False,
+    checks={"model": True, "assignment": False},
+    problems=(Problem(code="assignment", detail="joining the group"),),
+)
+
+
 class Pages(http.server.BaseHTTPRequestHandler):
-    """A worker that lives and is not ready."""
+    """A worker that lives, has its model and is not ready."""
 
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/healthz" else 503)
         self.end_headers()
-        self.wfile.write(b'{"because": "model is loading"}')
+        self.wfile.write(UNREADY.body())
 
     def log_message(self, *_: object) -> None:
         """Keeps the test's output clean."""
@@ -134,9 +143,9 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def probe(port: int, page: str) -> tuple[int, str]:
+def probe(port: int, *asked: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, str(PROBE), page],
+        [sys.executable, str(PROBE), *asked],
         env={"MODERATION_WEB__PORT": str(port)},
         capture_output=True,
         text=True,
@@ -150,7 +159,23 @@ def test_the_probe_tells_alive_from_ready_and_passes_the_reason_on(port: int) ->
     assert probe(port, "/healthz")[0] == 0
     code, text = probe(port, "/readyz")
     assert code == 1
-    assert "model is loading" in text
+    assert "joining the group" in text
+
+
+def test_the_probe_can_ask_for_one_check_alone(port: int) -> None:
+    """A pod whose model is loaded has started, though no broker answers yet."""
+    assert probe(port, "/readyz", "model")[0] == 0
+    assert probe(port, "/readyz", "assignment")[0] == 1
+    code, text = probe(port, "/readyz", "modell")
+    assert code == 1
+    assert "no check named modell" in text
+
+
+def test_the_check_the_chart_starts_by_is_one_that_readiness_reports() -> None:
+    snapshot = WorkerSnapshot(
+        now=0.0, uptime_s=0.0, version="1", group="g", delivery="exactly_once", model_warm=False
+    )
+    assert ready(snapshot, HealthLimits()).checks["model"] is False
 
 
 def test_the_probe_says_so_when_nobody_answers(port: int) -> None:

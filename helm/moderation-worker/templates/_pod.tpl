@@ -12,6 +12,8 @@ capabilities:
       fieldPath: metadata.name
 - name: MODERATION_KAFKA__CLIENT_ID
   value: $(POD_NAME)
+- name: MODERATION_WEB__PORT
+  value: {{ include "moderation-worker.port" . | quote }}
 - name: HF_HUB_OFFLINE
   value: "1"
 - name: HF_HOME
