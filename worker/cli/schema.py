@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
+import msgspec
 
 from worker.contracts.code_table import code_tables
+from worker.contracts.decode import decode_event
 from worker.contracts.export import drift, export
+from worker.errors import Undecided, UnreadableRecord
+from worker.stream.base import Record
 
 
 @click.group()
@@ -42,3 +47,53 @@ def export_command(out: Path, check: bool) -> None:
 def codes_command() -> None:
     """Print every code and its meaning as Markdown."""
     click.echo(code_tables(), nl=False)
+
+
+@schema.command("decode")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A record header.")
+@click.option("--key", help="The record key.")
+@click.option(
+    "--max-bytes", type=int, default=10 * 1024 * 1024, show_default=True, help="Largest value read."
+)
+def decode_command(
+    file: BinaryIO, headers: tuple[str, ...], key: str | None, max_bytes: int
+) -> None:
+    """Read FILE (standard input unless named) as one record, and print what the worker reads in it.
+
+    Prints the event and its fault, or why the record is a dead letter; exits 1 unless it is an
+    event without fault.
+    """
+    record = Record(
+        topic="",
+        partition=0,
+        offset=0,
+        timestamp=0,
+        key=None if key is None else key.encode(),
+        value=file.read(),
+        headers=tuple(_header(each) for each in headers),
+    )
+    try:
+        decoded = decode_event(record, max_bytes)
+    except UnreadableRecord as error:
+        _print({"dead_letter": _why(error)})
+        raise SystemExit(1) from None
+    fault = decoded.fault
+    _print({"event": decoded.event, "undecided": None if fault is None else _why(fault)})
+    if fault is not None:
+        raise SystemExit(1)
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--header")
+    return name, value.encode()
+
+
+def _why(error: UnreadableRecord | Undecided) -> dict[str, str]:
+    return {"code": str(error.code), "field": error.field, "detail": error.detail}
+
+
+def _print(content: dict[str, object]) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
