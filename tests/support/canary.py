@@ -99,13 +99,11 @@ def logged(settings: Telemetry | None = None) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     handler = configure_logging(settings or Telemetry(log_level="debug"), stream)
+    root.handlers[:] = [handler]  # pytest's own formats without our rules
     try:
         yield stream
     finally:
-        root.removeHandler(handler)
+        root.handlers[:] = handlers
         root.setLevel(level)
-        for each in handlers:
-            if each not in root.handlers:
-                root.addHandler(each)
         logging.getLogger("worker").setLevel(logging.NOTSET)
         logging.captureWarnings(False)

@@ -111,7 +111,12 @@ def busy_view(*, show_content: bool = False) -> ConsoleView:
     )
     policies = tuple(
         PolicyRow(
-            name=name, version=version, sha256=digest * 8, topics=(topic,), think=think, candidate=to
+            name=name,
+            version=version,
+            sha256=digest * 8,
+            topics=(topic,),
+            think=think,
+            candidate=to,
         )
         for name, version, digest, topic, think, to in (
             ("community", 12, "04b1d9e7", TOPICS[1], "uncertain", 13),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -88,7 +89,7 @@ class JsonFormatter(logging.Formatter):
         if not record.args:
             return text[:MAX_LENGTH]
         try:
-            return str(text % scrub_arguments(record.name, record.args))[: 4 * MAX_LENGTH]
+            return str(text % scrub_arguments(record.name, text, record.args))[: 4 * MAX_LENGTH]
         except (TypeError, ValueError, KeyError):  # %d over a redacted string, or too few of them
             return text[:MAX_LENGTH]
 
@@ -122,13 +123,20 @@ class TextFormatter(JsonFormatter):
         return f"{head}{text} [{where}]{tail}"
 
 
+class _Handler(logging.StreamHandler[IO[str]]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say that a line was lost. The standard handler would print its arguments, content too."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(f"a log line of {record.name} could not be written\n")
+
+
 def configure_logging(settings: Telemetry, stream: IO[str] | None = None) -> logging.Handler:
     """Give the root logger this one handler (standard error unless told), and tame libraries.
 
     Standard output stays free for what a command prints. May be called again: the handler of
     the call before is taken away.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     form = JsonFormatter if settings.log_format == "json" else TextFormatter
     handler.setFormatter(form(settings.content))
     handler.addFilter(RepeatLimit())

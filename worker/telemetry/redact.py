@@ -26,9 +26,10 @@ _words: set[str] = set()
 
 OPEN_LIBRARIES = (
     *("aiokafka", "aiohttp", "botocore", "boto3", "faust", "kafka", "mode", "s3transfer"),
-    *("opentelemetry", "py.warnings", "urllib3"),
+    *("opentelemetry", "urllib3"),
 )
 """Libraries that write templates and arguments. Others format first: their text is withheld."""
+_WARNED = re.compile(r"[^\n:]+:\d+: \w+")
 _PLAIN_START = re.compile(r"[A-Za-z ,.:_-]+")
 
 
@@ -106,12 +107,20 @@ def describe(error: BaseException) -> str:
     return name
 
 
-def scrub_arguments(logger: str, args: object) -> object:
-    """The ``args`` of a log record, each scrubbed unless ``logger`` never sees an event."""
+_NAMED = re.compile(r"%\(([^)]*)\)")
+
+
+def scrub_arguments(logger: str, text: str, args: object) -> object:
+    """The ``args`` of a log record with template ``text``, each scrubbed.
+
+    They are left as they are where ``logger`` belongs to a room that never sees an event.
+    """
     if any(logger == room or logger.startswith(f"{room}.") for room in OPERATOR_ROOMS):
         return args
     if isinstance(args, Mapping):
-        return {key: scrubbed(value) for key, value in args.items()}
+        # A mapping alone is formatted by its names, or whole: then its keys are data as well.
+        wanted = _NAMED.findall(text)
+        return {key: scrubbed(args[key]) for key in wanted if key in args} or scrubbed(args)
     if isinstance(args, tuple):
         return tuple(scrubbed(each) for each in args)
     return args
@@ -125,4 +134,6 @@ def template(logger: str, message: object, own: str = "worker") -> str:
     if room == "asyncio" and (start := _PLAIN_START.match(str(message))):
         # "Task exception was never retrieved", then a repr that quotes the exception.
         return start.group().strip()
+    if logger == "py.warnings" and (start := _WARNED.match(str(message))):
+        return start.group()  # the standard library formats it: place and class, then the text
     return "<message withheld>"
