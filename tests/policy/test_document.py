@@ -28,8 +28,9 @@ def test_a_repeated_key_is_refused_at_its_second_line() -> None:
 def test_aliases_that_multiply_are_refused() -> None:
     """Nested aliases cannot make a small file large."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    for level in range(1, 9):
-        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
+    lines += [
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)
+    ]
 
     assert "more than 20000 values" in problem_of("\n".join(lines)).problem
 

@@ -23,11 +23,11 @@ class WordCheck:
     def __init__(self) -> None:
         self.checked: list[str] = []
         self.away = False
-        self.turned_away = 0
+        self.turned_away = asyncio.Event()
 
     async def __call__(self, policy: Policy) -> Sequence[ExampleResult]:
         if self.away:
-            self.turned_away += 1
+            self.turned_away.set()
             raise DependencyUnavailable("judge")
         self.checked.append(policy.name)
         return await check_examples(policy, self._judge, checkpoint=None)
@@ -450,11 +450,10 @@ async def test_watching_takes_changes_in_by_itself(tmp_path: Path) -> None:
     check.away = True
     path.write_text(policy_yaml(name="a", topics=["t"], version=2, on_undecided="block"))
     async with asyncio.timeout(10):
-        while not check.turned_away:
-            await asyncio.sleep(0.01)
+        await check.turned_away.wait()
     check.away = False
     async with asyncio.timeout(10):
-        while version_of(registry, "t") != 2:
+        while version_of(registry, "t") != 2:  # noqa: ASYNC110 - polls a public value
             await asyncio.sleep(0.01)
     watch.cancel()
 
