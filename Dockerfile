@@ -35,6 +35,7 @@ RUN python3 -m venv /opt/worker
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt ${TORCH_INDEX_URL:+--index-url "${TORCH_INDEX_URL}"} torch
 COPY pyproject.toml README.md LICENSE ./
+COPY policies ./policies
 COPY worker ./worker
 RUN pip install --constraint constraints.txt .
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Asks the worker in this container for a page; exits 0 where the answer is yes.
 
-``moderation-worker-probe /readyz`` wants status 200; ``moderation-worker-probe /readyz model`` wants
-that one check of the page to hold, whatever the others say. The port is MODERATION_WEB__PORT,
-or 6066.
+``moderation-worker-probe /readyz`` wants status 200; with ``model`` after it, only that one check
+of the page has to hold. The port is MODERATION_WEB__PORT, or 6066.
 """
 
 import http.client

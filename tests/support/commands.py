@@ -17,7 +17,7 @@ PROGRAM = re.compile(r"(?:^|\s|-- )moderation-worker (?=[a-z-])")
 def problem(arguments: Sequence[str]) -> str | None:
     """Why the program would refuse these arguments, or None. Nothing is run.
 
-    Checked are commands, subcommands and the names of options; values are not.
+    Checked are commands, subcommands, options and how many arguments there are; values are not.
     """
     command: click.Command = main
     context = click.Context(main, info_name="moderation-worker")
@@ -29,12 +29,11 @@ def problem(arguments: Sequence[str]) -> str | None:
             return f"no command {name!r} in {' '.join(arguments)!r}"
         context = click.Context(found, info_name=name, parent=context)
         command = found
-    known = {option for each in command.get_params(context) for option in each.opts}
-    known |= {option for each in command.get_params(context) for option in each.secondary_opts}
-    for each in rest:
-        if each.startswith("-") and each.partition("=")[0] not in known:
-            return f"{command.name}: no option {each}"
-    return None
+    try:
+        _, left, _ = command.make_parser(context).parse_args(rest)
+    except click.UsageError as error:
+        return f"{command.name}: {error.format_message()}"
+    return f"{command.name}: too much: {' '.join(left)}" if left else None
 
 
 def in_text(text: str) -> Iterator[list[str]]:
