@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from tests.stream.conformance import LogConformance
+from tests.stream.conformance import (
+    Keeper,
+    LogConformance,
+    claimed,
+    eventually,
+    outputs,
+    poll_until,
+    started,
+)
 from tests.support.kafka import Cluster
-from tests.support.kafka import kafka as kafka  # the fixture
-from tests.support.log_backends import KafkaBackend
+from tests.support.log_backends import Backend, KafkaBackend, create, read, write
+from worker.errors import FatalError
+from worker.settings import load_settings
+from worker.stream.base import UNMARKED, TopicPartition
+from worker.stream.factory import open_log
+from worker.stream.kafka_committer import TransactionalCommitter
 
 pytestmark = pytest.mark.kafka
 
@@ -16,3 +31,103 @@ class TestKafkaExactlyOnce(LogConformance):
     @pytest.fixture
     def backend(self, kafka: Cluster) -> KafkaBackend:
         return KafkaBackend(kafka)
+
+
+class TestKafkaAtLeastOnce(LogConformance):
+    """The same promises, but for fencing: a frozen owner may repeat itself."""
+
+    @pytest.fixture
+    def backend(self, kafka: Cluster) -> KafkaBackend:
+        return KafkaBackend(kafka, delivery="at_least_once")
+
+    async def test_a_fenced_owner_cannot_commit(self, backend: Backend) -> None:
+        """A claim that is no longer held commits nothing."""
+        await create(backend, partitions=1)
+        await write(backend, outputs(2, backend.topic))
+        log, keeper = await started(backend)
+        await poll_until(log, lambda got: len(got) >= 2)
+        claim = keeper.claims[TopicPartition(backend.topic, 0)]
+        stale = msgspec.structs.replace(claim, generation=claim.generation - 1)
+        with pytest.raises(FatalError, match="fenced"):
+            await log.commit(stale, outputs(1, backend.settings.topics.verdicts), 2)
+        await log.stop()
+        assert await read(backend, backend.settings.topics.verdicts) == []
+
+
+async def test_markers_of_a_transactional_input_are_no_lag(kafka: Cluster) -> None:
+    """An input written in transactions is drained to lag zero, so that a scaler can go to zero."""
+    backend = KafkaBackend(kafka)
+    await create(backend, partitions=1)
+    source = TopicPartition(backend.topic, 0)
+    upstream = TransactionalCommitter(
+        backend.settings,
+        source,
+        {backend.topic: 1},
+    )
+    await upstream.start()
+    for _ in range(3):
+        await upstream.commit(outputs(2, backend.topic), 0, UNMARKED)
+    await upstream.stop()
+    log, keeper = await started(backend)
+    try:
+        records = await poll_until(log, lambda got: len(got) >= 6)
+        assert [record.offset for record in records] == [0, 1, 3, 4, 6, 7]
+        await log.commit(keeper.claims[source], (), 8)
+
+        async def drained() -> bool:
+            await log.poll(10, 0.1)
+            return (await log.lag())[source] == 0
+
+        await eventually(drained)
+    finally:
+        await log.stop()
+
+
+async def test_an_offset_that_expired_is_fatal_and_says_what_to_do(kafka: Cluster) -> None:
+    """Neither skipping nor replaying is chosen for the user."""
+    backend = KafkaBackend(kafka)
+    await create(backend, partitions=1)
+    await write(backend, outputs(5, backend.topic))
+    log, keeper = await started(backend)
+    await poll_until(log, lambda got: len(got) >= 5)
+    await log.commit(keeper.claims[TopicPartition(backend.topic, 0)], (), 2)
+    await log.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    await admin.delete_records(
+        {KafkaTopicPartition(backend.topic, 0): RecordsToDelete(before_offset=4)}
+    )
+    await admin.close()
+    log, keeper = await started(backend)
+    try:
+        with pytest.raises(FatalError, match="reset-offsets"):
+            await poll_until(log, lambda got: len(got) >= 1)
+    finally:
+        await log.stop()
+
+
+async def test_no_broker_is_fatal_and_names_the_setting() -> None:
+    """Start-up gives the brokers ``request_timeout_s``, then says where it looked."""
+    settings = load_settings(
+        None, kafka={"bootstrap_servers": "127.0.0.1:1", "request_timeout_s": 0.5}
+    )
+    log = open_log(settings)
+    with pytest.raises(FatalError, match=r"kafka\.bootstrap_servers"):
+        await log.start(["events"], Keeper())
+    await log.stop()
+
+
+async def test_a_poison_count_never_hides_a_plain_commit(kafka: Cluster) -> None:
+    """Offsets committed without a mark carry no metadata that other tools would stumble over."""
+    backend = KafkaBackend(kafka)
+    await create(backend, partitions=1)
+    log, keeper = await started(backend)
+    await claimed(log, keeper, 1)
+    claim = keeper.claims[TopicPartition(backend.topic, 0)]
+    await log.commit(claim, (), 0)
+    await log.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    stored = await admin.list_consumer_group_offsets(backend.settings.kafka.group_id)
+    await admin.close()
+    assert [entry.metadata for entry in stored.values()] == [""]

@@ -34,6 +34,7 @@ def _overrides(name: str, **more: Any) -> dict[str, Any]:
         },
         "stream": {"retry_initial_s": 0.05, "retry_max_s": 0.2, "drain_s": 5.0},
     }
+    overrides["stream"] |= more.pop("stream", {})
     return overrides | more
 
 

@@ -21,7 +21,7 @@ from worker.stream.kafka_claims import Claims, Owned, out_of_range
 from worker.stream.kafka_committer import close_client, producer_for
 from worker.stream.kafka_connection import connection_options, milliseconds
 from worker.stream.kafka_rebalance import RebalanceListener
-from worker.stream.kafka_topics import require_topics, topic_partitions
+from worker.stream.kafka_topics import require_topics, topic_partitions, wait_for_topics
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ class KafkaLog:
         await self._bootstrap(self._admin)
         outputs = settings.topics
         published = (outputs.verdicts, outputs.quarantine, outputs.dead_letter)
-        known = await topic_partitions(self._admin)
-        require_topics(known, (*topics, *published))
+        known = await wait_for_topics(self._admin, (*topics, *published))
         self._consumer = _consumer(settings)
         if settings.delivery == "at_least_once":
             self._producer = producer_for(settings, "producer")
@@ -153,7 +152,8 @@ class KafkaLog:
                     owned.committed = position
                     owned.delivered = max(owned.delivered, position)
         except FatalError as error:
-            self._running().fail(error)
+            if self._claims is not None:
+                self._claims.fail(error)
 
     def pause(self, sources: Iterable[TopicPartition]) -> None:
         self._paused.update(sources)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ from worker.stream.kafka_connection import connection_options
 from worker.stream.kafka_reader import unreachable
 from worker.stream.kafka_topics import topic_partitions
 
+VISIBLE_S = 10.0
 _SIZE = "max.message.bytes"
 
 
@@ -60,6 +63,13 @@ class KafkaAdmin:
             if entry[0] == _SIZE and entry[1] is not None
         }
 
+    async def _visible(self, name: str) -> None:
+        """Wait until the brokers tell of a new topic: they answer before all of them know it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(VISIBLE_S):
+                while name not in await topic_partitions(self._admin):
+                    await asyncio.sleep(0.05)
+
     async def create(
         self, name: str, partitions: int, replication: int, max_message_bytes: int
     ) -> bool:
@@ -72,6 +82,7 @@ class KafkaAdmin:
             raise FatalError(f"creating {name} failed: {error!r}") from error
         _, code, *message = answer.topic_errors[0]
         if not code:
+            await self._visible(name)
             return True
         if for_code(code) is TopicAlreadyExistsError:
             return False

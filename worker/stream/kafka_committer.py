@@ -131,11 +131,24 @@ async def close_client(client: Any) -> None:
         await asyncio.wait_for(client.stop(), STOP_TIMEOUT_S)
 
 
-async def _all_or_first_error(futures: Sequence[Awaitable[Any]]) -> None:
-    results = await asyncio.gather(*futures, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+async def _all_or_first_error(awaitables: Sequence[Awaitable[Any]]) -> None:
+    """Wait for all, but not past the first failure: a fenced producer's batches may retry on."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    if not tasks:
+        return
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.add_done_callback(_look_at)
+            task.cancel()
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from worker.stream.base import Mark, TopicPartition
 from worker.stream.mark import decode_mark
 
 RETRY_S = 0.2
+NEW_TOPIC_S = 3.0
 
 
 async def topic_partitions(admin: Any) -> dict[str, int]:
@@ -35,6 +37,24 @@ def require_topics(known: Mapping[str, int], wanted: Iterable[str]) -> dict[str,
             "`moderation-worker topics create`, or correct the names in topics.* and the policies"
         )
     return {topic: known[topic] for topic in wanted}
+
+
+async def wait_for_topics(admin: Any, wanted: Iterable[str]) -> dict[str, int]:
+    """Partitions of every topic, once the wanted ones are among them.
+
+    A topic that was made a moment ago is not known to every broker yet.
+
+    Raises:
+        FatalError: some are still missing after ``NEW_TOPIC_S``.
+    """
+    wanted = tuple(wanted)
+    deadline = time.monotonic() + NEW_TOPIC_S
+    while True:
+        known = await topic_partitions(admin)
+        if all(topic in known for topic in wanted) or time.monotonic() >= deadline:
+            require_topics(known, wanted)
+            return known
+        await asyncio.sleep(RETRY_S)
 
 
 async def committed_offsets(

@@ -1,0 +1,317 @@
+"""What the runner promises, on the local log: bounds, order, outages, clean and unclean ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.stream.conformance import eventually
+from tests.support.log_backends import LocalBackend, create, read, write
+from worker.errors import DependencyUnavailable, FatalError
+from worker.stream.base import Delivery, Output, Processor
+from worker.stream.factory import open_log
+from worker.stream.runner import StreamRunner
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> LocalBackend:
+    return LocalBackend(tmp_path, stream={"max_events": 8, "max_bytes": 20 * 1024 * 1024})
+
+
+def runner_of(backend: LocalBackend, processor: Processor) -> StreamRunner:
+    log = open_log(backend.settings)
+    return StreamRunner(log, processor, [backend.topic], backend.settings.stream)
+
+
+def verdict(backend: LocalBackend, delivery: Delivery) -> list[Output]:
+    return [Output(topic=backend.settings.topics.verdicts, key=b"k", value=delivery.record.value)]
+
+
+def records(backend: LocalBackend, count: int, size: int = 0) -> list[Output]:
+    pad = b"." * size
+    return [
+        Output(topic=backend.topic, key=b"k", value=b"%05d" % number + pad)
+        for number in range(count)
+    ]
+
+
+async def values(backend: LocalBackend) -> list[bytes]:
+    found = await read(backend, backend.settings.topics.verdicts)
+    return [(record.value or b"")[:5] for record in found]
+
+
+async def committed(runner: StreamRunner, count: int) -> None:
+    async def done() -> bool:
+        return runner.status().events_committed >= count
+
+    await eventually(done)
+
+
+async def test_events_in_flight_never_exceed_the_bound(backend: LocalBackend) -> None:
+    """With 8 events allowed, 8 processor calls are reached and never 9."""
+    await create(backend, partitions=3)
+    await write(backend, records(backend, 60))
+    running, most = 0, 0
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 60)
+    await runner.stop()
+    await task
+    assert most == 8
+    assert await values(backend) == [b"%05d" % number for number in range(60)]
+
+
+async def test_bytes_in_flight_stop_the_intake(tmp_path: Path) -> None:
+    """Past the byte bound nothing more is read than the poll that crossed it."""
+    backend = LocalBackend(
+        tmp_path, stream={"max_events": 1000, "max_bytes": 100_000, "max_event_bytes": 50_000}
+    )
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 400, size=20_000))
+    release = asyncio.Event()
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        await release.wait()
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+
+    async def closed() -> bool:
+        return runner.status().inflight_bytes >= 100_000
+
+    await eventually(closed)
+    held = runner.status()
+    assert held.inflight_bytes <= 100_000 + 8 * 1024 * 1024
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert runner.status().inflight_events == held.inflight_events
+    release.set()
+    await committed(runner, 400)
+    await runner.stop()
+    await task
+    assert runner.status().inflight_bytes == 0
+
+
+async def test_results_in_any_order_come_out_in_input_order(backend: LocalBackend) -> None:
+    """Later records finish first, verdicts keep the order of their inputs."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 24))
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        await asyncio.sleep(0.02 if delivery.record.offset % 3 == 0 else 0)
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 24)
+    await runner.stop()
+    await task
+    assert await values(backend) == [b"%05d" % number for number in range(24)]
+
+
+async def test_an_outage_holds_its_partition_and_blames_no_event(backend: LocalBackend) -> None:
+    """While the store is away one record is tried at a time; then all pass, in order."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 20))
+    away, calls = True, 0
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        nonlocal calls
+        calls += 1
+        if away:
+            raise DependencyUnavailable("store")
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+
+    async def probed() -> bool:
+        return calls >= 12
+
+    await eventually(probed)
+    status = runner.status()
+    assert status.paused_dependencies == ("store",)
+    assert status.partitions[0].held_by == "store"
+    assert status.events_committed == 0
+    assert status.fatal is None
+    away = False
+    await committed(runner, 20)
+    assert runner.status().paused_dependencies == ()
+    await runner.stop()
+    await task
+    assert await values(backend) == [b"%05d" % number for number in range(20)]
+
+
+async def test_an_outage_of_one_partition_leaves_the_others_running(backend: LocalBackend) -> None:
+    """Only the partition whose records need the dependency waits."""
+    await create(backend, partitions=2)
+    many = [Output(topic=backend.topic, key=b"%d" % n, value=b"%05d" % n) for n in range(30)]
+    await write(backend, many)
+    free = [r for r in await read(backend, backend.topic) if r.partition == 1]
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        if delivery.record.partition == 0:
+            raise DependencyUnavailable("store")
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, len(free))
+    await runner.stop()
+    await task
+    assert sorted(await values(backend)) == sorted(r.value or b"" for r in free)
+
+
+async def test_a_bug_in_the_processor_ends_the_process_and_loses_nothing(
+    backend: LocalBackend,
+) -> None:
+    """``run`` raises; the record and what follows it are judged by the next process."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 12))
+
+    async def broken(delivery: Delivery) -> Sequence[Output]:
+        if delivery.record.offset == 5:
+            raise KeyError("a bug")
+        return verdict(backend, delivery)
+
+    with pytest.raises(FatalError, match="KeyError"):
+        await runner_of(backend, broken).run()
+
+    async def mended(delivery: Delivery) -> Sequence[Output]:
+        return verdict(backend, delivery)
+
+    before = await values(backend)
+    runner = runner_of(backend, mended)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 12 - len(before))
+    await runner.stop()
+    await task
+    assert await values(backend) == [b"%05d" % number for number in range(12)]
+
+
+async def test_nothing_to_publish_is_a_bug_not_a_drop(backend: LocalBackend) -> None:
+    """A processor that answers with nothing ends the process before the offset moves."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 1))
+
+    async def empty(delivery: Delivery) -> Sequence[Output]:
+        return []
+
+    with pytest.raises(FatalError, match="nothing is dropped"):
+        await runner_of(backend, empty).run()
+
+
+async def test_stop_drains_what_is_in_flight(backend: LocalBackend) -> None:
+    """Records that were started are committed before ``stop`` returns; no more are started."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 30))
+    release = asyncio.Event()
+    started: list[int] = []
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        started.append(delivery.record.offset)
+        await release.wait()
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+
+    async def full() -> bool:
+        return len(started) == 8
+
+    await eventually(full)
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    release.set()
+    await stopping
+    await task
+    assert started == list(range(8))
+    assert await values(backend) == [b"%05d" % number for number in range(8)]
+
+
+async def test_a_drain_is_bounded_and_late_results_are_dropped(tmp_path: Path) -> None:
+    """A call that outlasts ``drain_s`` holds nobody up, and its record is delivered again."""
+    backend = LocalBackend(tmp_path, stream={"drain_s": 0.1})
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 3))
+    release = asyncio.Event()
+
+    async def stuck(delivery: Delivery) -> Sequence[Output]:
+        if delivery.record.offset == 1:
+            await release.wait()
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, stuck)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 1)
+    await runner.stop()
+    await task
+    release.set()
+    assert await values(backend) == [b"00000"]
+    runner = runner_of(backend, stuck)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 2)
+    await runner.stop()
+    await task
+    assert await values(backend) == [b"00000", b"00001", b"00002"]
+
+
+async def test_drain_takes_nothing_in_any_more(backend: LocalBackend) -> None:
+    """After ``drain`` everything that was read is committed and the log is still held."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 5))
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        await asyncio.sleep(0)
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 5)
+    assert await runner.drain()
+    await write(backend, records(backend, 3))
+    assert len(runner.status().partitions) == 1
+    assert runner.status().inflight_events == 0
+    await runner.stop()
+    await task
+    assert len(await values(backend)) == 5
+
+
+async def test_the_first_try_of_a_head_counts_from_one(backend: LocalBackend) -> None:
+    """Attempts stay at one through clean stops, however many there are."""
+    await create(backend, partitions=1)
+    seen: list[int] = []
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        seen.append(delivery.attempts)
+        return verdict(backend, delivery)
+
+    for number in range(4):
+        if number == 3:
+            await write(backend, records(backend, 2))
+        runner = runner_of(backend, judge)
+        task = asyncio.create_task(runner.run())
+        if number == 3:
+            await committed(runner, 2)
+        else:
+
+            async def assigned(of: StreamRunner = runner) -> bool:
+                return of.status().assigned
+
+            await eventually(assigned)
+        await runner.stop()
+        await task
+    assert seen == [1, 1]

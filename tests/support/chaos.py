@@ -1,0 +1,161 @@
+"""Worker processes that are killed, frozen and woken at random moments, and the count at the end.
+
+The command line is the caller's, so the same chaos runs over a small test worker and the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from worker.stream.base import Record
+
+Source = tuple[str, int, int]
+
+
+class Fleet:
+    """``count`` processes of ``argv``; one that ends is started again, whatever it ended of."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        count: int,
+        log: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self._argv = list(argv)
+        self._log = log
+        self._env = {**os.environ, **(env or {})}
+        self._cwd = cwd
+        self._frozen: dict[int, float] = {}
+        self.kills = 0
+        self.freezes = 0
+        self.restarts = 0
+        self.processes = [self._spawn() for _ in range(count)]
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._argv, stdout=log, stderr=log, env=self._env, cwd=self._cwd
+            )
+
+    def tend(self) -> None:
+        """Wake whoever has slept long enough, replace whoever ended."""
+        now = time.monotonic()
+        for pid, until in list(self._frozen.items()):
+            if now >= until:
+                del self._frozen[pid]
+                os.kill(pid, signal.SIGCONT)
+        for index, process in enumerate(self.processes):
+            if process.poll() is not None:
+                self._frozen.pop(process.pid, None)
+                self.processes[index] = self._spawn()
+                self.restarts += 1
+
+    def kill(self, index: int) -> None:
+        """kill -9, the process is replaced at the next ``tend``."""
+        self.processes[index].kill()
+        self.processes[index].wait()
+        self.kills += 1
+
+    def freeze(self, index: int, seconds: float) -> None:
+        """SIGSTOP now, SIGCONT after ``seconds``."""
+        pid = self.processes[index].pid
+        if pid not in self._frozen:
+            os.kill(pid, signal.SIGSTOP)
+            self._frozen[pid] = time.monotonic() + seconds
+            self.freezes += 1
+
+    def stop(self) -> list[int]:
+        """Wake everybody, ask to end (SIGTERM), insist after a while; the exit codes."""
+        for pid in self._frozen:
+            os.kill(pid, signal.SIGCONT)
+        self._frozen.clear()
+        for process in self.processes:
+            process.terminate()
+        codes = []
+        for process in self.processes:
+            try:
+                codes.append(process.wait(30))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes.append(process.wait())
+        return codes
+
+
+async def torment(
+    fleet: Fleet,
+    done: Callable[[], Awaitable[bool]],
+    *,
+    seed: int,
+    strikes: int,
+    gap_s: tuple[float, float],
+    freeze_s: tuple[float, float] | None,
+    deadline_s: float,
+) -> None:
+    """Strike ``strikes`` times at seeded random moments, then let the fleet finish.
+
+    Every third strike freezes (where ``freeze_s`` says how long), the others kill. Ends when
+    ``done``; fails after ``deadline_s``, or where the work ran out before the strikes did.
+    """
+    dice = random.Random(seed)
+    deadline = time.monotonic() + deadline_s
+    struck = 0
+    next_strike = time.monotonic() + dice.uniform(*gap_s)
+    next_look = 0.0
+    while True:
+        now = time.monotonic()
+        assert now < deadline, f"not done after {deadline_s} s and {struck} strikes"
+        if struck < strikes and now >= next_strike:
+            victim = dice.randrange(len(fleet.processes))
+            if freeze_s is not None and struck % 3 == 2:
+                fleet.freeze(victim, dice.uniform(*freeze_s))
+            else:
+                fleet.kill(victim)
+            struck += 1
+            assert not await done(), f"all work was done at strike {struck}: give it more"
+            next_strike = now + dice.uniform(*gap_s)
+        fleet.tend()
+        if struck == strikes and now >= next_look:
+            next_look = now + 1.0
+            if await done():
+                return
+        await asyncio.sleep(0.02)
+
+
+def source_of(record: Record) -> Source:
+    """The input a verdict names in its ``source``."""
+    source = json.loads(record.value or b"")["source"]
+    return source["topic"], source["partition"], source["offset"]
+
+
+def assert_exactly_once(
+    inputs: Sequence[Record],
+    outputs: Sequence[Record],
+    source: Callable[[Record], Source] = source_of,
+) -> None:
+    """Every input has one output, none has two, and order is kept from partition to partition."""
+    expected = {(record.topic, record.partition, record.offset) for record in inputs}
+    counts = Counter(source(record) for record in outputs)
+    lost = expected - counts.keys()
+    twice = {one: count for one, count in counts.items() if count > 1}
+    invented = counts.keys() - expected
+    assert not lost, f"{len(lost)} of {len(expected)} lost, such as {sorted(lost)[:3]}"
+    assert not twice, f"{len(twice)} more than once, such as {sorted(twice.items())[:3]}"
+    assert not invented, f"{len(invented)} without an input, such as {sorted(invented)[:3]}"
+    newest: dict[tuple[str, int, str, int], int] = {}
+    for record in sorted(outputs, key=lambda one: (one.topic, one.partition, one.offset)):
+        topic, partition, offset = source(record)
+        lane = (topic, partition, record.topic, record.partition)
+        assert offset > newest.get(lane, -1), f"{topic}-{partition}: {offset} out of order"
+        newest[lane] = offset

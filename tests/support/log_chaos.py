@@ -1,0 +1,69 @@
+"""Chaos over a log backend: fill its topic, torment workers on it, count the verdicts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.chaos import Fleet, assert_exactly_once, torment
+from tests.support.log_backends import Backend, read, write
+from worker.stream.base import Output
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def worker_argv(backend: Backend) -> list[str]:
+    """The small test worker on this backend's settings."""
+    dumped: dict[str, Any] = backend.settings.model_dump(mode="json")
+    sections = ("log", "kafka", "topics", "stream", "delivery")
+    chosen = json.dumps({name: dumped[name] for name in sections})
+    return [sys.executable, "-m", "tests.support.stream_worker", chosen, backend.topic]
+
+
+async def fill(backend: Backend, count: int, chunk: int = 500) -> None:
+    """Write ``count`` records over all partitions."""
+    for start in range(0, count, chunk):
+        await write(
+            backend,
+            [
+                Output(topic=backend.topic, key=b"c%d" % (number % 97), value=b"%d" % number)
+                for number in range(start, min(start + chunk, count))
+            ],
+        )
+
+
+async def survive(
+    backend: Backend,
+    log: Path,
+    count: int,
+    *,
+    workers: int,
+    seed: int,
+    strikes: int,
+    gap_s: tuple[float, float],
+    freeze_s: tuple[float, float] | None,
+    pause_s: float,
+    argv: Sequence[str] | None = None,
+    deadline_s: float = 240.0,
+) -> Fleet:
+    """Fill, torment, and check that every record has exactly one verdict, in order."""
+    await fill(backend, count)
+    verdicts = backend.settings.topics.verdicts
+
+    async def done() -> bool:
+        return len(await read(backend, verdicts)) >= count
+
+    env = {"STREAM_WORKER_PAUSE_S": str(pause_s), "PYTHONPATH": str(ROOT)}
+    fleet = Fleet(argv or worker_argv(backend), workers, log, env=env, cwd=ROOT)
+    try:
+        await torment(
+            fleet, done, seed=seed, strikes=strikes, gap_s=gap_s, freeze_s=freeze_s,
+            deadline_s=deadline_s,
+        )  # fmt: skip
+    finally:
+        fleet.stop()
+    assert_exactly_once(await read(backend, backend.topic), await read(backend, verdicts))
+    return fleet
