@@ -41,12 +41,12 @@ class Collector:
                     self.resources.append({pair.key: pair.value.string_value for pair in pairs})
                     for scope in each.scope_spans:
                         self._spans.extend(scope.spans)
-                return ExportTraceServiceResponse().SerializeToString()
+                return bytes(ExportTraceServiceResponse().SerializeToString())
             metrics = ExportMetricsServiceRequest.FromString(body)
             for resource in metrics.resource_metrics:
                 for measured in resource.scope_metrics:
                     self._metrics.extend(measured.metrics)
-            return ExportMetricsServiceResponse().SerializeToString()
+            return bytes(ExportMetricsServiceResponse().SerializeToString())
 
     def spans(self, name: str | None = None) -> list[Span]:
         with self._lock:

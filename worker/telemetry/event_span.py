@@ -64,6 +64,9 @@ def event_span(record: Record, group: str) -> EventSpan:
     processed, so the semantic conventions allow the parent in place of a link.
     """
     producer = propagation.span_context(record.headers)
+    if producer is not None and not producer.trace_flags.sampled and tracer.follows_producer:
+        # The sampler would say no: hand the producer's context on and ask nobody.
+        return EventSpan(NonRecordingSpan(producer))
     parent = _NO_PARENT if producer is None else _context(producer)
     span = tracer.start_span(Span.CONSUME, parent, SpanKind.CONSUMER)
     if span.is_recording():

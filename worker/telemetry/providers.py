@@ -88,7 +88,7 @@ def configure(
         provider.add_span_processor(BatchSpanProcessor(span_exporter or OTLPSpanExporter()))
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             trace.set_tracer_provider(provider)  # libraries that bring spans of their own
-    tracer.bind(provider if provider is not None else trace.NoOpTracerProvider())
+    tracer.bind(provider or trace.NoOpTracerProvider(), provider is None or plan.own_sampler)
     telemetry = Telemetry(resource, provider, None)
     if plan.metrics:
         telemetry._export = PeriodicExport(

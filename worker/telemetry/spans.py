@@ -73,9 +73,12 @@ class StageTracer:
 
     def __init__(self) -> None:
         self._tracer: Tracer = trace.get_tracer(SCOPE)
+        self.follows_producer = False
 
-    def bind(self, provider: trace.TracerProvider | None) -> None:
+    def bind(self, provider: trace.TracerProvider | None, follows_producer: bool = False) -> None:
+        """Use ``provider``; ``follows_producer``: its sampler keeps nothing a producer did not."""
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=provider)
+        self.follows_producer = follows_producer
 
     def start_span(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from worker.web import sections
@@ -75,7 +77,8 @@ def console_json(view: ConsoleView) -> Page:
         "activity": view.activity,
     }
     return Page(
-        body=msgspec.json.encode({"data": data, "sections": parts}, enc_hook=str),
+        # The standard library's JSON: an id may hold a lone surrogate, which UTF-8 cannot.
+        body=json.dumps({"data": msgspec.to_builtins(data), "sections": parts}).encode(),
         content_type="application/json",
         headers=HEADERS,
     )

@@ -6,6 +6,7 @@ of them, and a hundred workers restarting at once make an outage longer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import msgspec
@@ -45,14 +46,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     def body(self) -> bytes:
         """JSON that names what is wrong and why."""
         word = "ok" if self.ok else "failing"
-        return msgspec.json.encode(
-            {
-                "status": word,
-                "checks": self.checks,
-                "problems": self.problems,
-                "notes": self.notes,
-            }
-        )
+        problems, notes = msgspec.to_builtins((self.problems, self.notes))
+        body = {"status": word, "checks": self.checks, "problems": problems, "notes": notes}
+        return json.dumps(body).encode()
 
 
 def limits_of(settings: Settings) -> HealthLimits:

@@ -1,0 +1,1 @@
+"""Benchmarks: what each part costs, as printed figures."""
