@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +15,8 @@ from worker.settings import Settings
 from worker.stream.admin import TopicInfo
 from worker.stream.kafka_connection import connection_options
 from worker.stream.kafka_reader import unreachable
-from worker.stream.kafka_topics import topic_partitions
+from worker.stream.kafka_topics import topic_partitions, wait_for_topics
 
-VISIBLE_S = 10.0
 _SIZE = "max.message.bytes"
 
 
@@ -65,10 +63,8 @@ class KafkaAdmin:
 
     async def _visible(self, name: str) -> None:
         """Wait until the brokers tell of a new topic: they answer before all of them know it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(VISIBLE_S):
-                while name not in await topic_partitions(self._admin):
-                    await asyncio.sleep(0.05)
+        with contextlib.suppress(FatalError):  # made it was: a slow broker is no failure
+            await wait_for_topics(self._admin, [name])
 
     async def create(
         self, name: str, partitions: int, replication: int, max_message_bytes: int

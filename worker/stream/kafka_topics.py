@@ -14,7 +14,7 @@ from worker.errors import FatalError
 from worker.stream.base import Mark, TopicPartition
 from worker.stream.mark import decode_mark
 
-RETRY_S = 0.2
+RETRY_S = 0.1
 NEW_TOPIC_S = 3.0
 
 
