@@ -246,3 +246,18 @@ def test_extra_fields_are_an_allow_list_without_ids() -> None:
     (line,) = lines(stream)
     assert line["partition"] == 3
     assert "unknown" not in orjson.dumps(line).decode()
+
+
+def test_lines_about_the_worker_name_topic_dependency_and_error() -> None:
+    """What the stream says of itself is readable though no argument was published."""
+    extra = {"topic": "never.published", "dependency": "store", "partition": 3, "error": "OSError"}
+    with logged(TEXT) as people:
+        logger.warning("partition held", extra=extra)
+        logger.warning("not a topic", extra={"topic": f"a {CANARY} b", "error": CANARY})
+    assert_no_canary(people.getvalue())
+    assert people.getvalue().count("never.published") == 1
+    with logged() as stream:
+        logger.warning("partition held", extra=extra)
+    (line,) = lines(stream)
+    assert (line["topic"], line["dependency"], line["partition"]) == ("never.published", "store", 3)
+    assert line["error"] == {"type": "OSError"}

@@ -94,6 +94,7 @@ def rows(title: str) -> dict[str, list[str]]:
         ("Attributes", names.Attribute),
         ("Log fields", names.LogField),
         ("The line of an event", names.Canonical),
+        ("Other fields", names.LogExtra),
     ],
 )
 def test_the_documentation_lists_exactly_the_names(title: str, holder: type) -> None:

@@ -15,11 +15,21 @@ from opentelemetry import trace
 
 from worker.settings import Telemetry
 from worker.telemetry.log_limit import RepeatLimit
-from worker.telemetry.names import Canonical, LogField
-from worker.telemetry.redact import MAX_LENGTH, describe, scrub_arguments, scrubbed, template
+from worker.telemetry.names import Canonical, LogExtra, LogField
+from worker.telemetry.redact import (
+    MAX_LENGTH,
+    describe,
+    scrub_arguments,
+    scrubbed,
+    scrubbed_field,
+    template,
+)
 
 EXTRA_FIELDS = frozenset(
-    value for key, value in vars(Canonical).items() if not key.startswith("_")
+    value
+    for holder in (Canonical, LogExtra)
+    for key, value in vars(holder).items()
+    if not key.startswith("_")
 ) - {Canonical.EVENT_ID, Canonical.CONVERSATION_ID, Canonical.TENANT}
 """``extra=`` fields that any line may carry; their values are scrubbed like arguments."""
 
@@ -66,9 +76,11 @@ class JsonFormatter(logging.Formatter):
         elif record.__dict__.keys() & EXTRA_FIELDS:
             for name in record.__dict__.keys() & EXTRA_FIELDS:
                 value = record.__dict__[name]
-                line[name] = value if self._content else scrubbed(value)
+                line[name] = value if self._content else scrubbed_field(name, value)
         if record.exc_info and record.exc_info[1] is not None:
             line[LogField.ERROR] = self._error(record.exc_info[1])
+        elif isinstance(record.__dict__.get(LogField.ERROR), (str, BaseException)):
+            line[LogField.ERROR] = {"type": scrubbed(record.__dict__[LogField.ERROR])}
         left_out = record.__dict__.get(LogField.SUPPRESSED)
         if isinstance(left_out, int):
             line[LogField.SUPPRESSED] = left_out
@@ -119,7 +131,8 @@ class TextFormatter(JsonFormatter):
         stack = details.pop(LogField.ERROR, None)
         tail = "".join(f" {key}={_printable(value)}" for key, value in details.items())
         if stack is not None:
-            tail += "".join(f"\n    {each}" for each in (*stack["stack"], stack["detail"]))
+            what = stack.get("detail", stack["type"])
+            tail += "".join(f"\n    {each}" for each in (*stack.get("stack", ()), what))
         return f"{head}{text} [{where}]{tail}"
 
 

@@ -143,6 +143,13 @@ class Canonical:
     FIELD: Final = "field"
 
 
+class LogExtra:
+    """Further fields that a line about the worker itself may carry."""
+
+    DEPENDENCY: Final = "dependency"
+    PARTITIONS: Final = "partitions"
+
+
 class Header:
     """Record headers: W3C trace context in and out, and the dead letter's one namespace."""
 

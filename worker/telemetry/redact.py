@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from worker.errors import ConfigurationError, DependencyUnavailable, FatalError, WorkerError
+from worker.telemetry.names import Canonical, LogExtra
 
 MAX_LENGTH = 500
 MAX_WORDS = 10_000
@@ -35,6 +36,11 @@ _PLAIN_START = re.compile(r"[A-Za-z ,.:_-]+")
 
 OPERATOR_ROOMS = ("worker.policy", "worker.judge.loading", "worker.cli", "worker.settings")
 """Loggers of rooms that read what the operator wrote and never see an event."""
+
+
+NAME_FIELDS = frozenset({Canonical.TOPIC, Canonical.POLICY, LogExtra.DEPENDENCY})
+"""Extra fields that hold names the operator or the source chose, in the form of Kafka's topics."""
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class Public(str):
@@ -105,6 +111,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{name}: errno {error.errno}"
     return name
+
+
+def scrubbed_field(name: str, value: object) -> object:
+    """``value`` of an extra field: a name where the field holds names, else like an argument."""
+    if name in NAME_FIELDS and isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    return scrubbed(value)
 
 
 _NAMED = re.compile(r"%\(([^)]*)\)")
