@@ -94,6 +94,7 @@ class StreamRunner:
         self._started = False
         self._draining = False
         self._stopping = False
+        self._revoking = asyncio.Lock()
         self._finish = asyncio.Event()
         self._ended = asyncio.Event()
         self._fatal: FatalError | None = None
@@ -181,19 +182,20 @@ class StreamRunner:
 
     async def revoked(self, sources: Iterable[TopicPartition]) -> None:
         """Drain and give up partitions; a clean end clears the attempts of their heads."""
-        lanes = [self._lanes[source] for source in sources if source in self._lanes]
-        for lane in lanes:
-            lane.closing = True
-        self._signal.notify()
-        drained = await self._signal.until(
-            lambda: self._fatal is not None or all(lane.quiet for lane in lanes),
-            self._settings.drain_s,
-        )
-        await self._signal.until(lambda: not any(lane.committing for lane in lanes))
-        if not drained:
-            log.warning("drain deadline passed, unfinished records will be delivered again")
-        await asyncio.gather(*(self._give_up(lane) for lane in lanes))
-        self._assigned = self._assigned and bool(self._lanes)
+        async with self._revoking:  # a rebalance may meet a shutdown
+            lanes = [self._lanes[source] for source in sources if source in self._lanes]
+            for lane in lanes:
+                lane.closing = True
+            self._signal.notify()
+            drained = await self._signal.until(
+                lambda: self._fatal is not None or all(lane.quiet for lane in lanes),
+                self._settings.drain_s,
+            )
+            await self._signal.until(lambda: not any(lane.committing for lane in lanes))
+            if not drained:
+                log.warning("drain deadline passed, unfinished records will be delivered again")
+            await asyncio.gather(*(self._give_up(lane) for lane in lanes))
+            self._assigned = self._assigned and bool(self._lanes)
 
     async def _give_up(self, lane: Lane) -> None:
         if self._fatal is None and lane.running == 0 and lane.mark != UNMARKED:
@@ -334,7 +336,7 @@ class StreamRunner:
 
     async def _watch_lag(self) -> None:
         while True:
-            with contextlib.suppress(FatalError):
+            with contextlib.suppress(Exception):  # only a figure: polling tells what is wrong
                 self._lag = dict(await self._log.lag())
             await asyncio.sleep(LAG_EVERY_S)
 
