@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from worker.judge.context import EARLIER_MARK, JUDGED_MARK
+
 CONTROL_STRINGS: tuple[str, ...] = (
     "<BEGIN CONVERSATION>",
     "<END CONVERSATION>",
@@ -33,6 +35,8 @@ CONTROL_STRINGS: tuple[str, ...] = (
     "User Safety:",
     "Response Safety:",
     "Safety Categories:",
+    EARLIER_MARK,
+    JUDGED_MARK,
 )
 
 _SWITCH = re.compile(r"(?<![\w/])/(?:no_)?(?:think|categories)\b", re.IGNORECASE)
