@@ -65,6 +65,7 @@ app = faust.App(
     store="memory://",
     topic_allow_declare=False,
     topic_disable_leader=True,
+    worker_redirect_stdouts=False,
 )
 app.transport = ReadCommittedTransport(app.conf.broker_consumer, app)
 verdicts = app.topic(
