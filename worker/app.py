@@ -22,6 +22,7 @@ from worker.errors import ConfigurationError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
 from worker.telemetry.logs import configure_logging
+from worker.telemetry.redact import publish_settings
 from worker.web.console import Page, console_json, console_page
 
 CONFIG_VARIABLE = "MODERATION_CONFIG"
@@ -74,6 +75,7 @@ class Moderation(Service):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         configure_logging(settings.telemetry)
+        publish_settings(settings)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def judge_events(self) -> None:

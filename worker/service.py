@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-from worker import __version__
+from worker import __version__, service_gauges
 from worker.accounts import Accounts
 from worker.clock import Clock, SystemClock
 from worker.contracts.event import judged_turn
@@ -33,6 +33,7 @@ from worker.stream.runner import StreamRunner
 from worker.telemetry import instruments
 from worker.telemetry.loop_probe import LoopProbe
 from worker.telemetry.providers import Telemetry, configure
+from worker.telemetry.redact import publish
 from worker.web.health import Health, limits_of, live, ready
 from worker.web.recent import Recent
 from worker.web.sections import ConsoleView
@@ -149,6 +150,9 @@ class WorkerService:
             await self.judge.start()
             await self._activate()
             self._warm = True
+            publish((self.judge.model().id, *self.policies.topics()))
+            publish(self.policies.snapshot.by_name)
+            service_gauges.observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             self._watchdog.start()
@@ -179,6 +183,7 @@ class WorkerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        service_gauges.forget()
         self._watchdog.stop()
         await self.judge.stop()
         await self.fetcher.stop()
@@ -226,6 +231,4 @@ class WorkerService:
         """Body and content type of ``/metrics``."""
         if self._telemetry is None:
             return b"", "text/plain"
-        _, able = self.health()
-        instruments.ready.set(1 if able.ok else 0)
         return self._telemetry.metrics_page(accept)

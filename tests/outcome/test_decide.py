@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.judgements import judgement, policy
 
+from tests.support.judgements import judgement, policy
 from worker.contracts.codes import UndecidedReason
 from worker.media.base import FetchedImage
 from worker.outcome.decide import decide, undecided
@@ -147,7 +147,7 @@ def test_nothing_in_a_policy_lowers_the_floor(
     lax = policy(
         thresholds=Thresholds(unsafe=threshold),
         builtin=BuiltinPass(suppress=suppress, severity={FLOOR: "low"}),
-        actions=Actions(default=action, severity={"critical": action, "low": action}),  # type: ignore[arg-type]
+        actions=Actions(default=action, severity={"critical": action, "low": action}),  # type: ignore[arg-type,dict-item]
     )
     decision = decide(lax, [judged(score, FLOOR)], [])
     assert (decision.outcome, decision.action) == ("unsafe", "block")

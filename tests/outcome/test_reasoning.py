@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.judgements import judgement, policy, side, thought
 
+from tests.support.judgements import judgement, policy, side, thought
 from worker.judge.base import Thought
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult

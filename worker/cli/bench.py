@@ -1,0 +1,46 @@
+"""``bench``: ratios measured in one run, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from worker.bench.pipeline import compare, memory, table
+
+
+@click.group()
+def bench() -> None:
+    """Measure the pipeline and the judge; prints tables of ratios."""
+
+
+broker_option = click.option(
+    "--bootstrap-servers",
+    envvar="MODERATION_KAFKA__BOOTSTRAP_SERVERS",
+    required=True,
+    help="A broker to measure on; `make bench` boots one.",
+)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@bench.command()
+@broker_option
+@click.option("--events", default=40_000, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+def pipeline(bootstrap_servers: str, events: int, rounds: int) -> None:
+    """The whole worker with the scripted judge, beside bare loops on the same broker."""
+    click.echo(table(asyncio.run(compare(bootstrap_servers, events, rounds, _say))))
+
+
+@bench.command("memory")
+@broker_option
+def memory_(bootstrap_servers: str) -> None:
+    """Resident memory of the worker from the 50,000th to the 300,000th event."""
+    result = asyncio.run(memory(bootstrap_servers, _say))
+    for events, rss in sorted(result.rss.items()):
+        if events % 50_000 == 0:
+            click.echo(f"{events:8,} events  {rss / 2**20:7.1f} MiB")
+    click.echo(f"growth {result.growth:+.1%}")
