@@ -1,6 +1,6 @@
 """Checkpoints made on the spot: Gemma 3 with SigLIP, random sharp weights, a few hundred kB.
 
-They answer nothing sensible; they are for promises about the machinery (equality, faults, limits).
+They answer nothing sensible (seed 7 labels both ways, often undecidedly); they are for promises about the machinery (equality, faults, limits).
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def make_model(
 def make_checkpoint(
     directory: Path,
     *,
-    seed: int = 0,
+    seed: int = 7,
     template: str | None = None,
     hidden: int = 64,
     adapters: Mapping[str, int] = {},
@@ -217,9 +217,9 @@ def make_checkpoint(
     tokenizer = make_tokenizer()
     config = make_config(tokenizer, hidden)
     model = make_model(config, seed)
-    model.generation_config.eos_token_id = [
-        tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>")
-    ]
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>")]
+    # Many more ends than a real model has, so that answers end by themselves and early.
+    model.generation_config.eos_token_id = [*ends, *range(20, len(tokenizer), 12)]
     model.save_pretrained(directory)
     processor = Gemma3Processor(
         image_processor=Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),

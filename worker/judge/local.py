@@ -58,14 +58,15 @@ class LocalJudge:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
         self._exit, self._min_constant = exit, min_constant
         self._checkpoint: Checkpoint | None = None
+        self._stopped = False
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
 
     @property
-    def template_differences(self) -> str:
-        """Unified diff of the checkpoint's chat template from the known text; empty if none."""
-        return self._loaded().differences
+    def checkpoint(self) -> Checkpoint:
+        """What was loaded; its ``differences`` are those of its template from the known one."""
+        return self._loaded()
 
     def model(self, adapter: str | None = None) -> ModelRef:
         ref = self._refs.get(adapter)
@@ -116,6 +117,8 @@ class LocalJudge:
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         self._loaded()
+        if self._stopped:
+            raise DependencyUnavailable("judge", "it is stopped")
         run = asyncio.get_running_loop().run_in_executor
         try:
             if request.adapter is not None:
@@ -155,9 +158,10 @@ class LocalJudge:
     async def stop(self) -> None:
         if self._checkpoint is None:
             return
+        self._stopped = True
         self._watchdog.stop()
         await self._scheduler.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False)
 
     async def _think(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
         """A thought, whatever happens: the verdict already stands. And the tokens written."""

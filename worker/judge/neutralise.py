@@ -41,7 +41,8 @@ TEMPLATE_LITERALS: tuple[str, ...] = (
 )
 """Source: the chat template of Nemotron 3.5 Content Safety, and the fold of earlier turns."""
 
-_LOOKALIKE = str.maketrans({"<": "‹", ">": "›", "[": "⟦", "]": "⟧", "/": "∕", "#": "♯", "|": "∣"})
+_LOOKALIKE = {"<": "‹", ">": "›", "[": "⟦", "]": "⟧", "/": "∕", "#": "♯", "|": "∣"}
+"""None of these has a compatibility form that leads back."""
 _NO_WIDTH = frozenset(
     ["\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"]
     + [chr(selector) for selector in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))]
@@ -83,7 +84,7 @@ class Neutraliser:
         if not names and not self._leaks(text):
             return text, names
         if self._leaks(defused):
-            defused = defused.translate(_LOOKALIKE)
+            defused = "".join(_LOOKALIKE.get(_fold(each), each) for each in defused)
             if self._leaks(defused):
                 raise Undecided(
                     UndecidedReason.JUDGE_REJECTED, detail="a control token cannot be neutralised"

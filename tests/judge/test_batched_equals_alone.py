@@ -1,0 +1,142 @@
+"""A context is judged the same in any company: batches equal the plain full forward, in fp32."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import oracle
+from tests.support.checkpoints import WINDOW
+from tests.support.judge_cases import requests
+from worker.errors import Undecided
+from worker.judge.base import Judgement
+from worker.judge.decode import Context, GreedyStream, last_logits
+from worker.judge.labelling import Limits
+from worker.judge.loading import load, load_model
+from worker.judge.local import LocalJudge
+from worker.judge.prompt import Prompter
+from worker.judge.reading import Trace, TraceAsk
+from worker.judge.tracing import TraceWriter
+from worker.settings import JudgeSettings
+
+CASES = 200
+TOLERANCE = 1e-4
+
+
+@pytest.mark.slow
+async def test_a_mixed_batch_judges_every_context_as_it_would_be_judged_alone(
+    checkpoint: Path,
+) -> None:
+    """Labels and categories equal, scores to 1e-4, over policies, images, adapters and lengths."""
+    settings = JudgeSettings(model=str(checkpoint), max_batch=16)
+    adapters = (None, None, None, str(checkpoint / "first"), str(checkpoint / "second"))
+    cases = requests(1, CASES, adapters=adapters, longest=100)
+    judge = LocalJudge(settings, min_constant=0.0)
+    await judge.start()
+    judged: list[Judgement] = await asyncio.gather(*(judge.judge(case) for case in cases))
+    await judge.stop()
+
+    plain = load(settings)
+    prompter = Prompter(plain, context_budget=settings.context_budget)
+    models: dict[str | None, Any] = {None: plain.model}
+    for adapter in adapters[3:]:
+        assert adapter is not None
+        models[adapter] = load_model(
+            plain.source, Path(adapter), plain.model.device, plain.model.dtype
+        )
+    seen = {"unsafe": 0, "safe": 0, "below": 0, "above": 0, "images": 0}
+    for case, got in zip(cases, judged, strict=True):
+        alone = oracle.read(plain, models[case.adapter], case, prompter)
+        assert got.user.label == alone.user.label
+        assert got.user.score == pytest.approx(alone.user.score, abs=TOLERANCE)
+        assert (got.response is None) == (alone.response is None)
+        if got.response is not None and alone.response is not None:
+            assert got.response.label == alone.response.label
+            assert got.response.score == pytest.approx(alone.response.score, abs=TOLERANCE)
+        assert [c.name for c in got.categories] == [c.name for c in alone.categories]
+        for ours, theirs in zip(got.categories, alone.categories, strict=True):
+            assert ours.score == pytest.approx(theirs.score, abs=TOLERANCE)
+        assert got.floor_score == pytest.approx(alone.floor_score, abs=TOLERANCE)
+        seen[got.user.label] += 1
+        seen["below" if got.input_tokens < WINDOW else "above"] += 1
+        seen["images"] += case.image is not None
+    assert min(seen.values()) >= 25, f"the cases do not cover both sides: {seen}"
+
+
+def test_left_padding_is_exact_on_both_sides_of_the_sliding_window(checkpoint: Path) -> None:
+    """One short context beside one three windows long: the short one's logits do not move."""
+    plain = load(JudgeSettings(model=str(checkpoint)))
+    contexts = [Context(tuple(range(10, 10 + n))) for n in (5, WINDOW - 1, WINDOW + 1, 3 * WINDOW)]
+    contexts = [Context(tuple(10 + i % 800 for i in c.ids)) for c in contexts]
+    together = last_logits(plain.model, contexts, 0, 1)[:, -1]
+    for context, row in zip(contexts, together, strict=True):
+        alone = oracle.logits(plain.model, context)[-1]
+        assert (row - alone).abs().max() < 1e-4
+
+
+def test_decoding_in_lock_step_writes_what_generate_writes_alone(checkpoint: Path) -> None:
+    """Rows of different length, budget and end, images among them: token for token."""
+    plain = load(JudgeSettings(model=str(checkpoint)))
+    prompter = Prompter(plain, context_budget=256)
+    cases = requests(2, 16, longest=300)
+    contexts = [prompter.prepare(case).context for case in cases]
+    budgets = [budget for budget, _ in zip(itertools.cycle((3, 40, 17)), cases, strict=False)]
+    stream = GreedyStream(
+        plain.model, contexts, budgets, pad=0, stop=plain.answer.stop, labels=(1, 2)
+    )
+    for context, budget, written in zip(contexts, budgets, stream.run(), strict=True):
+        assert written.ids == oracle.generate(plain.model, context, (), budget)
+        assert written.ended in ("stop", "length")
+
+
+def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) -> None:
+    """The THINK lane's decoding changes no token, whoever leaves the group meanwhile."""
+    plain = load(JudgeSettings(model=str(checkpoint)))
+    prompter = Prompter(plain, context_budget=256)
+    contexts = [prompter.thinking(prompter.prepare(case)) for case in requests(3, 12)]
+    asks = [TraceAsk(context, 20 + index) for index, context in enumerate(contexts)]
+    writer = TraceWriter(plain.model, plain.answer, plain.tokenizer, asks, 0)
+    ended: dict[int, Trace | Undecided] = {}
+    for step in itertools.count():
+        if step == 5:
+            writer.drop(3)
+        ended.update(writer.step())
+        if not writer.active:
+            break
+    assert len(ended) == len(asks)
+    for index, ask in enumerate(asks):
+        if index != 3:
+            trace = ended[index]
+            assert not isinstance(trace, Exception)
+            assert list(trace.ids) == oracle.generate(plain.model, ask.context, (), ask.budget)
+
+
+def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
+    """One row a forward or thirty-two: the same readings."""
+    from worker.judge.prompt import answer_budget
+    from worker.judge.reading import Ask, Reading
+    from worker.judge.scoring import Reader
+
+    plain = load(JudgeSettings(model=str(checkpoint)))
+    prompter = Prompter(plain, context_budget=256)
+    asks = []
+    for case in requests(4, 16):
+        prepared = prompter.prepare(case)
+        budget = answer_budget(case.rubric)
+        has = prepared.response is not None
+        asks.append(Ask(prepared.context, has, case.rubric, 0.5, budget))
+    results = []
+    for limits in (Limits(1, 10), Limits(5, 2_000), Limits(32, 100_000)):
+        reader = Reader(plain.model, plain.answer, plain.tokenizer, limits, min_constant=0.0)
+        results.append(reader.read(asks))
+    for rows in zip(*results, strict=True):
+        first = rows[0]
+        assert isinstance(first, Reading)
+        for other in rows[1:]:
+            assert isinstance(other, Reading)
+            assert other.user.score == pytest.approx(first.user.score, abs=TOLERANCE)
+            assert [c.name for c in other.categories] == [c.name for c in first.categories]

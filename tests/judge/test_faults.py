@@ -1,0 +1,186 @@
+"""Faults: what one context causes stays with it, what the device causes is no event's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from tests.judge.conformance import check, request
+from worker.contracts.codes import UndecidedReason
+from worker.errors import DependencyUnavailable, FatalError, Undecided
+from worker.judge.base import Judgement, JudgeRequest
+from worker.judge.loading import encoder
+from worker.judge.reading import Ask
+from worker.judge.watchdog import HUNG_DEVICE_EXIT
+
+Open = Callable[..., Awaitable[Any]]
+MARK = "xyzzy"
+
+
+def marked(rig: Any, asks: Sequence[Ask]) -> bool:
+    mark = tuple(encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b"))[1:-1]
+    return any(
+        ask.context.ids[n : n + len(mark)] == mark
+        for ask in asks
+        for n in range(len(ask.context.ids))
+    )
+
+
+async def judge_all(rig: Any, asked: Sequence[JudgeRequest]) -> list[Any]:
+    return await asyncio.gather(*(rig.judge.judge(each) for each in asked), return_exceptions=True)
+
+
+def with_one_marked(count: int = 9, place: int = 4) -> list[JudgeRequest]:
+    return [request(f"a {MARK} b" if n == place else f"number {n}") for n in range(count)]
+
+
+async def test_out_of_memory_halves_the_batch_until_it_fits(open_rig: Open) -> None:
+    """Every context is judged; no batch that fits is torn further than it has to be."""
+    rig = await open_rig()
+
+    def before(asks: Sequence[Ask]) -> None:
+        if len(asks) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rig.device.before = before
+    judged = await judge_all(rig, [request(f"number {n}") for n in range(16)])
+    assert all(isinstance(each, Judgement) for each in judged)
+    assert max(rig.device.batches) > 3
+
+
+async def test_a_context_too_large_for_the_device_alone_is_undecided(open_rig: Open) -> None:
+    rig = await open_rig()
+
+    def before(asks: Sequence[Ask]) -> None:
+        if marked(rig, asks):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rig.device.before = before
+    judged = await judge_all(rig, with_one_marked())
+    assert [isinstance(each, Judgement) for each in judged].count(True) == 8
+    assert isinstance(judged[4], Undecided)
+    assert judged[4].reason is UndecidedReason.OUT_OF_MEMORY
+
+
+async def test_one_bad_request_does_not_harm_its_neighbours(open_rig: Open) -> None:
+    """An error of unknown cause is traced to the one context that raises it."""
+    rig = await open_rig()
+
+    def before(asks: Sequence[Ask]) -> None:
+        if marked(rig, asks):
+            raise ValueError("something about user content that must not be quoted")
+
+    rig.device.before = before
+    judged = await judge_all(rig, with_one_marked())
+    assert [isinstance(each, Judgement) for each in judged].count(True) == 8
+    assert judged[4].reason is UndecidedReason.INTERNAL_ERROR
+    assert "user content" not in str(judged[4])
+
+
+async def test_logits_that_are_not_finite_are_undecided_and_never_safe(open_rig: Open) -> None:
+    """NaN in one row is that row's; the neighbours' scores stay what they were."""
+    rig = await open_rig()
+    asked = with_one_marked()
+    before = await judge_all(rig, asked)
+    mark = encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b")[2]
+
+    def poison(_: Any, __: Any, kwargs: Any, output: Any) -> Any:
+        output.logits[(kwargs["input_ids"] == mark).any(1)] = float("nan")
+        return output
+
+    handle = rig.judge.checkpoint.model.register_forward_hook(poison, with_kwargs=True)
+    after = await judge_all(rig, asked)
+    handle.remove()
+    assert after[4].reason is UndecidedReason.NOT_FINITE
+    for index in (0, 1, 2, 3, 5, 6, 7, 8):
+        assert after[index].user.score == pytest.approx(before[index].user.score, abs=1e-5)
+
+
+async def test_an_infinite_label_logit_is_undecided(open_rig: Open) -> None:
+    rig = await open_rig()
+    safe = rig.judge.checkpoint.answer.safe
+
+    def poison(_: Any, __: Any, output: Any) -> Any:
+        output.logits[..., safe] = float("inf")
+        return output
+
+    handle = rig.judge.checkpoint.model.register_forward_hook(poison)
+    with pytest.raises(Undecided) as caught:
+        await rig.judge.judge(request())
+    handle.remove()
+    assert caught.value.reason is UndecidedReason.NOT_FINITE
+
+
+async def test_a_lost_device_blames_no_event_and_ends_the_process(open_rig: Open) -> None:
+    """The batch in flight is retried elsewhere; everything after it is told to start anew."""
+    rig = await open_rig()
+
+    def before(_: Sequence[Ask]) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    rig.device.before = before
+    with pytest.raises(DependencyUnavailable):
+        await rig.judge.judge(request())
+    with pytest.raises(FatalError):
+        await rig.judge.judge(request())
+
+
+async def test_a_device_that_no_longer_adds_up_is_lost(open_rig: Open) -> None:
+    """Whatever the error says: a device that fails the probe afterwards is gone."""
+    rig = await open_rig()
+
+    def before(_: Sequence[Ask]) -> None:
+        rig.device.alive = False
+        raise ValueError("odd")
+
+    rig.device.before = before
+    with pytest.raises(DependencyUnavailable):
+        await rig.judge.judge(request())
+
+
+async def test_a_batch_past_its_deadline_is_unhealthy_and_ends_the_process(open_rig: Open) -> None:
+    """A hung call shows in ``stalled_s`` and, past twice the deadline, ends the process."""
+    rig = await open_rig(batch_deadline_s=0.1)
+    release = threading.Event()
+
+    def before(_: Sequence[Ask]) -> None:
+        release.wait(30.0)
+
+    rig.device.before = before
+    asked = asyncio.ensure_future(rig.judge.judge(request()))
+    deadline = time.monotonic() + 20.0
+    while not rig.exits:
+        assert time.monotonic() < deadline, "the watchdog never acted"
+        await asyncio.sleep(0.01)
+    assert rig.judge.stalled_s() > 0.2
+    assert set(rig.exits) == {HUNG_DEVICE_EXIT}
+    release.set()
+    await asked
+    assert rig.judge.stalled_s() == 0.0
+
+
+async def test_stopping_finishes_what_is_on_the_device_and_refuses_the_rest(open_rig: Open) -> None:
+    rig = await open_rig(max_batch=1)
+    entered, release = threading.Event(), threading.Event()
+
+    def before(_: Sequence[Ask]) -> None:
+        entered.set()
+        release.wait(30.0)
+
+    rig.device.before = before
+    first = asyncio.ensure_future(rig.judge.judge(request("on the device")))
+    assert await asyncio.to_thread(entered.wait, 10.0)
+    rest = asyncio.ensure_future(judge_all(rig, [request("waiting")] * 3))
+    await asyncio.sleep(0.2)
+    stopping = asyncio.ensure_future(rig.judge.stop())
+    await asyncio.sleep(0)
+    release.set()
+    await stopping
+    check(await first, request())
+    assert all(isinstance(each, DependencyUnavailable) for each in await rest)

@@ -1,0 +1,68 @@
+"""A device in front of the real one that fails, hangs or writes what a test tells it to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from worker.errors import Undecided
+from worker.judge.device import Device, Fault, Traces
+from worker.judge.reading import Ask, Reading, Trace, TraceAsk
+
+
+class FaultyDevice:
+    """Implements ``device.Device``; without instructions it does what the real one does.
+
+    ``before`` is called with every batch before it is read and may raise or block; ``batches``
+    records their sizes. ``write`` stands in for the traces: it gives a text for each ask, written
+    at the first step, or never where it gives None.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.before: Callable[[Sequence[Ask]], None] = lambda _: None
+        self.encode: Callable[[str], Sequence[int]] = lambda _: ()
+        self.write: Callable[[TraceAsk], str | None] | None = None
+        self.batches: list[int] = []
+        self.steps = 0
+        self.alive = True
+
+    def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+        self.batches.append(len(asks))
+        self.before(asks)
+        return self._device.read(adapter, asks)
+
+    def think(self, adapter: str | None, asks: Sequence[TraceAsk]) -> Traces:
+        if self.write is None:
+            return self._device.think(adapter, asks)
+        return _Canned(self, asks)
+
+    def fault(self, error: Exception) -> Fault:
+        return self._device.fault(error)
+
+    def recover(self) -> bool:
+        return self.alive and self._device.recover()
+
+
+class _Canned:
+    def __init__(self, device: FaultyDevice, asks: Sequence[TraceAsk]) -> None:
+        self._device, self._open = device, dict(enumerate(asks))
+
+    @property
+    def active(self) -> bool:
+        return bool(self._open)
+
+    def step(self) -> list[tuple[int, Trace | Undecided]]:
+        self._device.steps += 1
+        threading.Event().wait(0.001)  # a step takes a while on a device too
+        ended: list[tuple[int, Trace | Undecided]] = []
+        assert self._device.write is not None
+        for index, ask in list(self._open.items()):
+            text = self._device.write(ask)
+            if text is not None:
+                del self._open[index]
+                ended.append((index, Trace(tuple(self._device.encode(text)), text, "stop")))
+        return ended
+
+    def drop(self, index: int) -> None:
+        self._open.pop(index, None)
