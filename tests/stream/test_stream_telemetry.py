@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.metrics.export import NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -93,7 +94,8 @@ async def test_gauges_follow_the_work_and_end_with_it(tmp_path: Path) -> None:
         return runner.status().inflight_events == 3
 
     def value(gauge: Gauge) -> list[float]:
-        return [float(point.value) for point in gauge.read(0).data_points]
+        points = gauge.read(0).data_points
+        return [float(point.value) for point in points if isinstance(point, NumberDataPoint)]
 
     await eventually(in_flight)
     assert value(instruments.inflight_events) == [3.0]

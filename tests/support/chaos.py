@@ -105,7 +105,8 @@ async def torment(
 ) -> None:
     """Strike ``strikes`` times at seeded random moments, then let the fleet finish.
 
-    Every third strike freezes (where ``freeze_s`` says how long), the others kill. Ends when
+    Every third strike freezes (where ``freeze_s`` says how long), the others kill. Nobody else is
+    struck while one sleeps, so that its partitions are taken over before it wakes. Ends when
     ``done``; fails after ``deadline_s``, or where the work ran out before the strikes did.
     """
     dice = random.Random(seed)
@@ -118,13 +119,15 @@ async def torment(
         assert now < deadline, f"not done after {deadline_s} s and {struck} strikes"
         if struck < strikes and now >= next_strike:
             victim = dice.randrange(len(fleet.processes))
+            asleep = 0.0
             if freeze_s is not None and struck % 3 == 2:
-                fleet.freeze(victim, dice.uniform(*freeze_s))
+                asleep = dice.uniform(*freeze_s)
+                fleet.freeze(victim, asleep)
             else:
                 fleet.kill(victim)
             struck += 1
             assert not await done(), f"all work was done at strike {struck}: give it more"
-            next_strike = now + dice.uniform(*gap_s)
+            next_strike = now + asleep + dice.uniform(*gap_s)
         fleet.tend()
         if struck == strikes and now >= next_look:
             next_look = now + 1.0
@@ -145,17 +148,27 @@ def assert_exactly_once(
     source: Callable[[Record], Source] = source_of,
 ) -> None:
     """Every input has one output, none has two, and order is kept from partition to partition."""
-    expected = {(record.topic, record.partition, record.offset) for record in inputs}
-    counts = Counter(source(record) for record in outputs)
-    lost = expected - counts.keys()
+    counts = assert_none_lost(inputs, outputs, source)
     twice = {one: count for one, count in counts.items() if count > 1}
-    invented = counts.keys() - expected
-    assert not lost, f"{len(lost)} of {len(expected)} lost, such as {sorted(lost)[:3]}"
     assert not twice, f"{len(twice)} more than once, such as {sorted(twice.items())[:3]}"
-    assert not invented, f"{len(invented)} without an input, such as {sorted(invented)[:3]}"
     newest: dict[tuple[str, int, str, int], int] = {}
     for record in sorted(outputs, key=lambda one: (one.topic, one.partition, one.offset)):
         topic, partition, offset = source(record)
         lane = (topic, partition, record.topic, record.partition)
         assert offset > newest.get(lane, -1), f"{topic}-{partition}: {offset} out of order"
         newest[lane] = offset
+
+
+def assert_none_lost(
+    inputs: Sequence[Record],
+    outputs: Sequence[Record],
+    source: Callable[[Record], Source] = source_of,
+) -> Counter[Source]:
+    """Every input has an output, and no output is without an input; how often each has one."""
+    expected = {(record.topic, record.partition, record.offset) for record in inputs}
+    counts = Counter(source(record) for record in outputs)
+    lost = expected - counts.keys()
+    invented = counts.keys() - expected
+    assert not lost, f"{len(lost)} of {len(expected)} lost, such as {sorted(lost)[:3]}"
+    assert not invented, f"{len(invented)} without an input, such as {sorted(invented)[:3]}"
+    return counts

@@ -22,6 +22,7 @@ from worker.stream.kafka_committer import close_client, producer_for
 from worker.stream.kafka_connection import connection_options, milliseconds
 from worker.stream.kafka_rebalance import RebalanceListener
 from worker.stream.kafka_topics import require_topics, topic_partitions, wait_for_topics
+from worker.telemetry.redact import Public
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,9 @@ class KafkaLog:
         except KafkaError as error:
             if not error.retriable:
                 raise FatalError(f"cannot read from Kafka: {error!r}") from error
-            log.warning("polling failed, trying again", extra={"error": type(error).__name__})
+            log.warning(
+                "polling failed, trying again", extra={"error": Public(type(error).__name__)}
+            )
             await asyncio.sleep(RETRY_POLL_S)
             return ()
         claims.raise_failure()

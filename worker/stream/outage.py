@@ -12,6 +12,7 @@ from worker.stream.lane import Lane, Slot
 from worker.stream.signal import Signal
 from worker.telemetry.instruments import retries
 from worker.telemetry.names import Attribute
+from worker.telemetry.redact import Public
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Outages:
         log.warning(
             "dependency unavailable, partition held",
             extra={
-                "dependency": error.dependency,
+                "dependency": Public(error.dependency),
                 "topic": lane.source.topic,
                 "partition": lane.source.partition,
             },

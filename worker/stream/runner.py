@@ -31,6 +31,7 @@ from worker.stream.signal import Signal
 from worker.stream.status import PartitionStatus, StreamStatus
 from worker.stream.tracing import batch_span
 from worker.telemetry.names import Span
+from worker.telemetry.redact import Public
 
 log = logging.getLogger(__name__)
 
@@ -330,7 +331,7 @@ class StreamRunner:
             else:
                 self._fatal = FatalError(f"{type(error).__name__} in the stream; nothing is lost")
                 self._fatal.__cause__ = error
-            log.error("the stream must end: %s", self._fatal)
+            log.error("the stream must end: %s", Public(self._fatal))
         self._finish.set()
         self._signal.notify()
 
