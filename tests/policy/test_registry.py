@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics.export import NumberDataPoint
 
 from tests.support.policies import policy_yaml, write_policy
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.policy.checks import ExampleOutcome, ExampleResult, check_examples
 from worker.policy.model import Example, Policy
 from worker.policy.registry import PolicyRegistry
+from worker.telemetry.instruments import policy_reloads
+from worker.telemetry.names import Attribute
 
 
 class WordCheck:
@@ -458,3 +461,28 @@ async def test_watching_takes_changes_in_by_itself(tmp_path: Path) -> None:
     watch.cancel()
 
     assert registry.problems == ()
+
+
+def reloads(result: str) -> float:
+    points = policy_reloads.read(0).data_points
+    return sum(
+        point.value
+        for point in points
+        if isinstance(point, NumberDataPoint)
+        and (point.attributes or {}).get(Attribute.RELOAD_RESULT) == result
+    )
+
+
+async def test_reloads_are_counted_by_result(tmp_path: Path) -> None:
+    """One count for each policy that went live, and one for each new problem, not for each look."""
+    applied, refused = reloads("applied"), reloads("refused")
+    path = put(tmp_path)
+    registry = await live(tmp_path)
+    path.write_text("name: a\n")
+    await registry.reload()
+    path.write_text("name: a\n\n")
+    await registry.reload()
+    put(tmp_path, version=2, on_undecided="block")
+    await registry.reload()
+
+    assert (reloads("applied") - applied, reloads("refused") - refused) == (2, 1)
