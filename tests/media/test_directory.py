@@ -112,9 +112,9 @@ def test_a_directory_that_is_gone_is_an_outage_and_no_fault_of_the_event(
 
 def test_reading_leaves_no_descriptor_open(store: DirectoryStore, objects: _Files) -> None:
     objects.put("a/b/c", b"x")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
         store.read(key("a/b/c"), 1_000)
         refusal(store, key("a/b/missing"))
         refusal(store, key("a"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

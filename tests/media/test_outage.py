@@ -152,6 +152,39 @@ def test_it_stays_open_for_longer_each_time_a_probe_fails_and_closes_when_one_pa
     outage.admit()
 
 
+def test_many_reads_that_fail_at_once_open_it_for_the_shortest_time(
+    outage: Outage, clock: ManualClock
+) -> None:
+    for image in range(100):
+        outage.failed(key(image), clock.monotonic(), event=BAD)
+    for image in range(100):
+        assert outage.settle(key(image), passed=False) == "store"
+    clock.advance(COOLDOWN_S)
+    assert outage.needs_probe
+
+
+def test_bad_objects_at_the_head_of_every_partition_do_not_stop_the_worker_for_ever(
+    outage: Outage, clock: ManualClock
+) -> None:
+    """And while probes pass but nothing can be read, blame trickles and does not flood."""
+    heads, openings, blamed = [key(head) for head in range(4)], 0, 0
+    while heads and openings < 40:
+        while outage.is_open and not outage.needs_probe:
+            clock.advance(0.5)
+        if outage.is_open:
+            outage.probed(True)
+        blames = [fail(outage, clock, head) for head in heads]
+        if "probe" in blames and outage.is_open:
+            openings += 1
+        else:  # too few to open it: each is settled by a probe of its own
+            blames = [outage.settle(head, passed=True) for head in heads]
+        assert blames.count("object") <= 1 or not outage.is_open
+        blamed += blames.count("object")
+        heads = [head for head, blame in zip(heads, blames, strict=True) if blame != "object"]
+    assert blamed == 4
+    assert openings >= 2 * STRIKES
+
+
 def test_while_it_is_open_no_object_is_blamed(outage: Outage, clock: ManualClock) -> None:
     fail(outage, clock)
     outage.settle(BAD, passed=False)

@@ -24,7 +24,7 @@ def opened(faulty: FaultyS3, **changes: float) -> S3Store:
             region="us-east-1",
             path_style=True,
             buckets=("images",),
-            **{"connect_timeout_s": 0.5, "read_timeout_s": 0.3, **changes},  # type: ignore[arg-type]
+            **{"connect_timeout_s": 0.5, "read_timeout_s": 0.3, **changes},
         )
     )
 

@@ -115,8 +115,16 @@ def _still_size(found: Probe) -> tuple[int, int]:
 
 
 def _work(found: Probe) -> int:
-    """Bytes of memory that decoding takes at its peak."""
-    return found.width * found.height * found.work_factor
+    """Bytes of memory that decoding takes at its peak (measured, rounded up)."""
+    area = found.width * found.height
+    if found.format == "JPEG" and not found.buffered:
+        width, height = _still_size(found)
+        reduced = min(found.width // width, found.height // height)
+        divisor = next(step for step in (8, 4, 2, 1) if reduced >= step)
+        return 8 * area // divisor**2
+    if found.frames > 1:
+        return 24 * area
+    return area * (20 if found.format == "WEBP" else 16)
 
 
 def _open(data: bytes, found: Probe) -> ImageFile.ImageFile:

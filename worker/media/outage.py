@@ -91,13 +91,18 @@ class Outage:
         share = failures / (failures + len(self._successes))
         if failures >= MIN_EVENTS and share >= RATIO:
             self._open()
-            return "store"
+            # One strike each time it opens: where bad objects are all there is to read, probes pass
+            # and every opening brings one of them nearer to its verdict. A store that cannot read
+            # anything costs at most one event in three openings, not a flood.
+            return "object" if self._strike(key) == "object" else "store"
         return self._strike(key) if self._last_success_began >= began else "probe"
 
     def settle(self, key: ObjectKey, passed: bool) -> Blame:
         """What ``probe`` comes to, by a probe made after the failure."""
+        if self.is_open:
+            return "store"  # many reads fail at once when a store goes away: it opens once
         if passed:
-            return "store" if self.is_open else self._strike(key)
+            return self._strike(key)
         self._open()
         return "store"
 

@@ -52,7 +52,8 @@ def normalised(image: Image.Image) -> Image.Image:
         # Pillow's own conversion clips 16-bit samples at 255, which turns most of them white.
         high = np.asarray(image).astype(np.uint32) >> 8
         return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def orientation(image: Image.Image) -> Image.Transpose | None:

@@ -30,14 +30,14 @@ MAX_SUB_BLOCKS = 400_000
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Format, canvas in pixels and number of frames of an encoded image.
 
-    ``work_factor``: bytes of memory a decoder needs for each pixel of the canvas, at most.
+    ``buffered``: a JPEG whose coefficients are all kept before the first pixel is made.
     """
 
     format: ImageFormat
     width: int
     height: int
     frames: int = 1
-    work_factor: int = 16
+    buffered: bool = False
 
 
 def probe(data: bytes) -> Probe:
@@ -94,8 +94,8 @@ def _jpeg(data: bytes) -> Probe:
                 break
             height, width = _big(data, at + 5, 2), _big(data, at + 7, 2)
             # A progressive decoder keeps every coefficient (2 bytes, up to 4 components) in memory.
-            work = 16 if marker == 0xC2 or scans > 1 else 8
-            return Probe(format="JPEG", width=width, height=height, work_factor=work)
+            buffered = marker == 0xC2 or scans > 1
+            return Probe(format="JPEG", width=width, height=height, buffered=buffered)
         at += 2 + _big(data, at + 2, 2)
     raise corrupt("no JPEG frame header")
 
