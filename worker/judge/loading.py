@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -154,7 +155,15 @@ def load(settings: JudgeSettings) -> Checkpoint:
 
 def load_model(source: Source, adapter: Path | None, device: torch.device, dtype: Any) -> Any:
     """The weights, on the device, with the adapter merged into them."""
-    model = _read(source, Gemma3ForConditionalGeneration, dtype=dtype)
+    model, info = _read(
+        source, Gemma3ForConditionalGeneration, dtype=dtype, output_loading_info=True
+    )
+    absent = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
+    if absent:
+        raise ConfigurationError(
+            f"judge.model: {len(absent)} weights of {source.id} are missing or of another shape, "
+            f"first {absent[0]}; name a complete checkpoint"
+        )
     if adapter is not None:
         model = merge_adapter(model, adapter, source.location)
     return model.to(device).eval()
@@ -224,7 +233,7 @@ def _read(source: Source, kind: Any, **kwargs: object) -> Any:
     revision = {"revision": source.revision} if source.revision else {}
     try:
         loaded = kind.from_pretrained(source.location, **revision, **kwargs)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(
             f"judge.model: {source.id} cannot be read as {kind.__name__}: {first}; "

@@ -155,6 +155,10 @@ class LocalJudge:
     def stalled_s(self) -> float:
         return self._scheduler.stalled_s() if self._checkpoint is not None else 0.0
 
+    def waiting(self) -> int:
+        """Contexts that wait for the device, traces not counted."""
+        return self._scheduler.waiting() if self._checkpoint is not None else 0
+
     async def stop(self) -> None:
         if self._checkpoint is None:
             return

@@ -125,6 +125,10 @@ class Scheduler:
         finally:
             self._thinking -= 1
 
+    def waiting(self) -> int:
+        """Contexts that wait for the device, traces not counted."""
+        return len(self._verdicts)
+
     def stalled_s(self) -> float:
         """Seconds that the work on the device has been there; 0 when it is idle."""
         since = self._busy_since
