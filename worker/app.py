@@ -8,7 +8,9 @@ worker`` and ``moderation-worker run`` are the same thing; settings come from th
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +28,8 @@ from worker.telemetry.redact import publish_settings
 from worker.web.console import Page, console_json, console_page
 
 CONFIG_VARIABLE = "MODERATION_CONFIG"
+
+logger = logging.getLogger(__name__)
 
 
 def settings_of_environment() -> Settings:
@@ -46,6 +50,14 @@ class ModerationApp(faust.App):  # type: ignore[misc]
     BootStrategy = ShellOnly
 
 
+def free_port(host: str) -> int:
+    """A port of ``host`` that nobody listens on: Faust itself does not take 0 for one."""
+    family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind(address)
+        return int(probe.getsockname()[1])
+
+
 def make_app(settings: Settings) -> ModerationApp:
     """The Faust app of these settings, without its service and pages."""
     return ModerationApp(
@@ -55,7 +67,7 @@ def make_app(settings: Settings) -> ModerationApp:
         datadir=str(Path(tempfile.gettempdir()) / "moderation-worker"),
         web_host=settings.web.host,
         web_bind=settings.web.host,
-        web_port=settings.web.port,
+        web_port=settings.web.port or free_port(settings.web.host),
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
     )
@@ -76,6 +88,7 @@ class Moderation(Service):  # type: ignore[misc]
     async def on_start(self) -> None:
         configure_logging(settings.telemetry)
         publish_settings(settings)
+        logger.info("pages on %s, port %d", app.conf.web_host, app.conf.web_port)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def judge_events(self) -> None:
