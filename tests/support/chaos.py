@@ -76,11 +76,15 @@ class Fleet:
             self._frozen[pid] = time.monotonic() + seconds
             self.freezes += 1
 
-    def stop(self) -> list[int]:
-        """Wake everybody, ask to end (SIGTERM), insist after a while; the exit codes."""
+    def wake(self) -> None:
+        """SIGCONT to everybody who sleeps."""
         for pid in self._frozen:
             os.kill(pid, signal.SIGCONT)
         self._frozen.clear()
+
+    def stop(self) -> list[int]:
+        """Wake everybody, ask to end (SIGTERM), insist after a while; the exit codes."""
+        self.wake()
         for process in self.processes:
             process.terminate()
         codes = []
@@ -95,7 +99,8 @@ class Fleet:
 
 async def torment(
     fleet: Fleet,
-    done: Callable[[], Awaitable[bool]],
+    progress: Callable[[], Awaitable[int]],
+    total: int,
     *,
     seed: int,
     strikes: int,
@@ -103,35 +108,40 @@ async def torment(
     freeze_s: tuple[float, float] | None,
     deadline_s: float,
 ) -> None:
-    """Strike ``strikes`` times at seeded random moments, then let the fleet finish.
+    """Strike ``strikes`` times at seeded random moments, then let the fleet reach ``total``.
 
-    Every third strike freezes (where ``freeze_s`` says how long), the others kill. Nobody else is
-    struck while one sleeps, so that its partitions are taken over before it wakes. Ends when
-    ``done``; fails after ``deadline_s``, or where the work ran out before the strikes did.
+    Every third strike freezes (where ``freeze_s`` says how long), the others kill. A freeze waits
+    until work goes on, so that the sleeper holds something, and nobody else is struck until it
+    wakes, so that its partitions are taken over meanwhile. Fails after ``deadline_s``, or where
+    the work ran out before the strikes did.
     """
     dice = random.Random(seed)
     deadline = time.monotonic() + deadline_s
-    struck = 0
+    struck, reached = 0, 0
     next_strike = time.monotonic() + dice.uniform(*gap_s)
     next_look = 0.0
     while True:
         now = time.monotonic()
         assert now < deadline, f"not done after {deadline_s} s and {struck} strikes"
         if struck < strikes and now >= next_strike:
-            victim = dice.randrange(len(fleet.processes))
-            asleep = 0.0
-            if freeze_s is not None and struck % 3 == 2:
-                asleep = dice.uniform(*freeze_s)
-                fleet.freeze(victim, asleep)
+            count = await progress()
+            assert count < total, f"all work was done at strike {struck}: give it more"
+            freezing = freeze_s is not None and struck % 3 == 2
+            if freezing and count == reached:
+                next_strike = now + 0.2
             else:
-                fleet.kill(victim)
-            struck += 1
-            assert not await done(), f"all work was done at strike {struck}: give it more"
-            next_strike = now + asleep + dice.uniform(*gap_s)
+                victim, asleep = dice.randrange(len(fleet.processes)), 0.0
+                if freezing and freeze_s is not None:
+                    asleep = dice.uniform(*freeze_s)
+                    fleet.freeze(victim, asleep)
+                else:
+                    fleet.kill(victim)
+                struck, reached = struck + 1, count
+                next_strike = time.monotonic() + asleep + dice.uniform(*gap_s)
         fleet.tend()
         if struck == strikes and now >= next_look:
             next_look = now + 1.0
-            if await done():
+            if await progress() >= total:
                 return
         await asyncio.sleep(0.02)
 

@@ -54,14 +54,14 @@ async def survive(
     await fill(backend, count)
     verdicts = backend.settings.topics.verdicts
 
-    async def done() -> bool:
-        return len({source_of(record) for record in await read(backend, verdicts)}) >= count
+    async def progress() -> int:
+        return len({source_of(record) for record in await read(backend, verdicts)})
 
     env = {"STREAM_WORKER_PAUSE_S": str(pause_s), "PYTHONPATH": str(ROOT)}
     fleet = Fleet(argv or worker_argv(backend), workers, log, env=env, cwd=ROOT)
     try:
         await torment(
-            fleet, done, seed=seed, strikes=strikes, gap_s=gap_s, freeze_s=freeze_s,
+            fleet, progress, count, seed=seed, strikes=strikes, gap_s=gap_s, freeze_s=freeze_s,
             deadline_s=deadline_s,
         )  # fmt: skip
     finally:

@@ -11,9 +11,12 @@ from worker.stream.window import Window
 
 
 class Slot:
-    """A record in flight. ``released`` once its share of the bounds was given back."""
+    """A record in flight. ``parked`` and ``released`` are for its share of the bounds."""
 
-    __slots__ = ("delivery", "lane", "offset", "outputs", "released", "running", "since", "size")
+    __slots__ = (
+        *("delivery", "lane", "offset", "outputs"),
+        *("parked", "released", "running", "since", "size"),
+    )
 
     def __init__(self, delivery: Delivery, lane: Lane, size: int, since: float) -> None:
         self.delivery = delivery
@@ -23,6 +26,7 @@ class Slot:
         self.since = since
         self.outputs: Sequence[Output] | None = None
         self.running = False
+        self.parked = False
         self.released = False
 
 

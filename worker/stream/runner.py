@@ -28,7 +28,7 @@ from worker.stream.lane import Lane, Slot
 from worker.stream.outage import Outages
 from worker.stream.pool import Pool
 from worker.stream.signal import Signal
-from worker.stream.status import PartitionStatus, StreamStatus
+from worker.stream.status import StreamStatus, partition_status
 from worker.stream.tracing import batch_span
 from worker.telemetry.names import Span
 from worker.telemetry.redact import Public
@@ -251,9 +251,14 @@ class StreamRunner:
                 self._isolation.begin()
                 self._changed()
         elif self._isolation.active or lane.held:
-            lane.backlog.append(slot)
+            self._wait(slot)
         else:
             self._pool.add(slot)
+
+    def _wait(self, slot: Slot) -> None:
+        slot.lane.backlog.append(slot)
+        if slot.lane.held:
+            self._bounds.park(slot)
 
     async def _process(self, slot: Slot) -> None:
         lane = slot.lane
@@ -265,7 +270,7 @@ class StreamRunner:
             and (self._isolation.active or lane.held)
             and lane.retry is not asyncio.current_task()
         ):
-            lane.backlog.append(slot)
+            self._wait(slot)
             return
         slot.running = True
         lane.running += 1
@@ -278,6 +283,8 @@ class StreamRunner:
         except DependencyUnavailable as error:
             if not lane.closing:
                 self._outages.postpone(slot, error)
+                self._bounds.park(slot)
+                self._changed()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
@@ -301,6 +308,7 @@ class StreamRunner:
         waiting = sorted(lane.backlog, key=lambda slot: slot.offset)
         lane.backlog.clear()
         for slot in waiting:
+            self._bounds.unpark(slot)
             self._start(slot)
 
     def _isolation_finished(self) -> None:
@@ -351,19 +359,7 @@ class StreamRunner:
             stopping=self._stopping,
             fatal=str(self._fatal) if self._fatal else None,
             partitions=tuple(
-                PartitionStatus(
-                    source=lane.source,
-                    committed=lane.committed,
-                    position=lane.position or lane.committed,
-                    lag=self._lag.get(lane.source, 0),
-                    inflight=len(lane.window),
-                    oldest_age_s=max(0.0, wall - head.delivery.record.timestamp / 1000)
-                    if head
-                    else 0.0,
-                    held_by=lane.dependency,
-                    isolating=lane.suspect,
-                )
-                for lane, head in zip(lanes, heads, strict=True)
+                partition_status(lane, self._lag.get(lane.source, 0), wall) for lane in lanes
             ),
             inflight_events=self._bounds.events,
             inflight_bytes=self._bounds.bytes,

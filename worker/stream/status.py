@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from worker.stream.base import TopicPartition
+from worker.stream.lane import Lane
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,3 +45,18 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_progress_at: float
     oldest_inflight_s: float
     paused_dependencies: tuple[str, ...]
+
+
+def partition_status(lane: Lane, lag: int, now: float) -> PartitionStatus:
+    """One lane as it stands; ``now`` is seconds since the epoch."""
+    head = lane.window.head
+    return PartitionStatus(
+        source=lane.source,
+        committed=lane.committed,
+        position=lane.position or lane.committed,
+        lag=lag,
+        inflight=len(lane.window),
+        oldest_age_s=max(0.0, now - head.delivery.record.timestamp / 1000) if head else 0.0,
+        held_by=lane.dependency,
+        isolating=lane.suspect,
+    )
