@@ -32,6 +32,8 @@ from worker.judge.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.think import MIN_TRACE, concluded, skipped, usable, wanted
 from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
+from worker.telemetry.event_span import finished_span
+from worker.telemetry.names import Span
 
 _PREPARING = 2
 """Threads that tokenise and preprocess images; both let go of the interpreter while they work."""
@@ -127,9 +129,11 @@ class LocalJudge:
             # The operator's fault, not the event's: it waits until the adapter is mended.
             raise DependencyUnavailable("judge", str(error)) from error
         prepared = await run(self._threads, self._prompter.prepare, request)
+        queued_ns = int(self._clock.time() * 1e9)
         timed = await self._scheduler.read(
             _ask(prepared, request, prepared.context), request.adapter
         )
+        finished_span(Span.QUEUE, queued_ns, queued_ns + int(timed.queue_ms * 1e6))
         reading: Reading = timed.result
         thought: Thought | None = None
         device_ms, output = timed.device_ms, reading.tokens

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -65,8 +64,7 @@ class ScriptedJudge:
         self._words = {word.casefold(): category for word, category in words.items()}
         self._scores = {word.casefold(): score for word, score in (scores or {}).items()}
         self._images, self._failures, self._delay_s = images or {}, failures or {}, delay_s
-        known = sorted({*self._words, *self._scores}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, known)) or r"(?!)")
+        self._known = tuple(sorted({*self._words, *self._scores}))
         script = repr((sorted(self._words.items()), sorted(self._scores.items())))
         self._ref = ModelRef(
             id="scripted",
@@ -139,7 +137,9 @@ class ScriptedJudge:
     def _side(self, text: str, rubric: Rubric) -> tuple[Side, tuple[str, ...]]:
         folded = text.casefold()
         score, names = SAFE_SCORE, []
-        for word in dict.fromkeys(self._pattern.findall(folded)):
+        for word in self._known:
+            if word not in folded:
+                continue
             category = self._words.get(word)
             if category is not None and not _counts(category, rubric):
                 continue
