@@ -46,13 +46,13 @@ async def test_kills_under_at_least_once_lose_nothing(kafka: Cluster, tmp_path: 
     fleet = await survive(
         backend,
         tmp_path / "workers.log",
-        1500,
+        4000,
         workers=2,
         seed=3,
         strikes=4,
-        gap_s=(0.7, 1.5),
+        gap_s=(1.5, 2.5),
         freeze_s=None,
-        pause_s=0.4,
+        pause_s=0.2,
         check=assert_none_lost,
     )
     assert fleet.kills == 4
