@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Sequence
 
@@ -152,6 +153,7 @@ class WorkerService:
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
+            gc.freeze()  # what was loaded stays: no collection needs to look at it again
             service_gauges.observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return

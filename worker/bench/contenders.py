@@ -1,8 +1,8 @@
 """The pipelines that are compared, each run alone in a process of its own.
 
 ``python -m worker.bench.contenders NAME BOOTSTRAP TOPIC RUN COUNT`` reads ``COUNT`` events of
-``TOPIC``, writes one output each and prints ``{"seconds", "rss": {events: bytes}}``. The clock runs
-from the first record read to the last commit.
+``TOPIC``, writes one output each and prints ``{"seconds", "cpu_seconds", "rss": {events: bytes}}``.
+The clock runs from the first record read to the last commit.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Meter:
     def __init__(self, count: int) -> None:
         self.count = count
         self._began: float | None = None
+        self._cpu = 0.0
         self._rss: dict[int, int] = {}
         self._process = psutil.Process()
 
     def at(self, events: int) -> bool:
         """Note progress; whether all is done."""
-        if self._began is None and events:
-            self._began = time.monotonic()
+        if events:
+            self.start()
         step = events // RSS_EVERY * RSS_EVERY
         if step and step not in self._rss:
             self._rss[step] = self._process.memory_info().rss
@@ -52,13 +53,15 @@ class Meter:
     def start(self) -> None:
         """The first record was read."""
         if self._began is None:
-            self._began = time.monotonic()
+            self._began, self._cpu = time.monotonic(), time.process_time()
 
     def report(self) -> None:
         """Print what was measured."""
         assert self._began is not None
         seconds = time.monotonic() - self._began
-        out = {"seconds": seconds, "rss": {str(k): v for k, v in self._rss.items()}}
+        cpu = time.process_time() - self._cpu
+        rss = {str(events): size for events, size in self._rss.items()}
+        out = {"seconds": seconds, "cpu_seconds": cpu, "rss": rss}
         print(orjson.dumps(out).decode(), flush=True)
 
 

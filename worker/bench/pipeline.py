@@ -24,9 +24,10 @@ Say = Callable[[str], None]
 
 
 class PipelineResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Events per second of every contender, one number a round."""
+    """Events per second, and microseconds of its own CPU an event, of every contender and round."""
 
     rates: dict[str, list[float]]
+    cpu_us: dict[str, list[float]]
 
     def ratio(self, rival: str) -> float:
         """The worker's median rate over the rival's."""
@@ -75,14 +76,15 @@ async def compare(bootstrap: str, events: int, rounds: int, say: Say) -> Pipelin
     say(f"writing {events} events of {EVENT_BYTES} bytes")
     await write_load(bench_settings(bootstrap, "load"), topic, events)
     rates: dict[str, list[float]] = {name: [] for name in NAMES}
+    cpu_us: dict[str, list[float]] = {name: [] for name in NAMES}
     for number in range(rounds):
         for name in NAMES:
-            seconds = (await _run(name, bootstrap, topic, f"{os.getpid()}-{number}", events))[
-                "seconds"
-            ]
-            rates[name].append(events / seconds)
-            say(f"round {number + 1}  {name:9} {events / seconds:9.0f} events/s")
-    return PipelineResult(rates=rates)
+            found = await _run(name, bootstrap, topic, f"{os.getpid()}-{number}", events)
+            rates[name].append(events / found["seconds"])
+            cpu_us[name].append(found["cpu_seconds"] / events * 1e6)
+            rate, cpu = rates[name][-1], cpu_us[name][-1]
+            say(f"round {number + 1}  {name:9} {rate:9.0f} events/s {cpu:6.0f} us of CPU an event")
+    return PipelineResult(rates=rates, cpu_us=cpu_us)
 
 
 async def memory(bootstrap: str, say: Say, events: int = MEMORY_TO) -> MemoryResult:
@@ -114,8 +116,8 @@ async def _run(name: str, bootstrap: str, topic: str, run: str, events: int) -> 
 def table(result: PipelineResult) -> str:
     """The comparison in Markdown."""
     lines = [
-        "| pipeline | guarantee | events/s, median | worker's ratio to it |",
-        "| --- | --- | --- | --- |",
+        "| pipeline | guarantee | events/s, median | worker's ratio to it | CPU, µs an event |",
+        "| --- | --- | --- | --- | --- |",
     ]
     kinds = {"worker": "exactly once", "aiokafka": "exactly once", "faust": "at least once"}
     titles = {
@@ -126,5 +128,6 @@ def table(result: PipelineResult) -> str:
     for name in NAMES:
         rate = statistics.median(result.rates[name])
         ratio = f"{result.ratio(name):.2f} x"
-        lines.append(f"| {titles[name]} | {kinds[name]} | {rate:,.0f} | {ratio} |")
+        cpu = statistics.median(result.cpu_us[name])
+        lines.append(f"| {titles[name]} | {kinds[name]} | {rate:,.0f} | {ratio} | {cpu:.0f} |")
     return "\n".join(lines)

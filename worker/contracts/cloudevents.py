@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -160,15 +161,21 @@ def output_headers(
     partition_key: str,
 ) -> Headers:
     """Binary-mode attributes of one of our outputs; ``kind`` is ``verdict`` or ``quarantine``."""
-    attributes = {
-        "specversion": SPEC_VERSION,
-        "id": event_id,
-        "source": f"/moderation-worker/{kind}/{source}",
-        "type": f"moderation.{kind}.v1",
-        "time": time,
-        "subject": subject,
-        "partitionkey": partition_key,
-        "dataschema": f"urn:moderation-worker:schema:{kind}:v1",
-    }
-    named = tuple((PREFIX + name, text.encode()) for name, text in attributes.items())
-    return ((CONTENT_TYPE, JSON_CONTENT_TYPE.encode()), *named)
+    return (
+        *_constant_headers(kind),
+        ("ce_id", event_id.encode()),
+        ("ce_source", f"/moderation-worker/{kind}/{source}".encode()),
+        ("ce_time", time.encode()),
+        ("ce_subject", subject.encode()),
+        ("ce_partitionkey", partition_key.encode()),
+    )
+
+
+@cache
+def _constant_headers(kind: str) -> Headers:
+    return (
+        (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
+        ("ce_specversion", SPEC_VERSION.encode()),
+        ("ce_type", f"moderation.{kind}.v1".encode()),
+        ("ce_dataschema", f"urn:moderation-worker:schema:{kind}:v1".encode()),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]"
@@ -16,8 +18,13 @@ _SHORT_MONTHS = frozenset({"04", "06", "09", "11"})
 
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as UTC, to the millisecond: ``2026-01-31T09:30:00.125Z``."""
-    moment = datetime.fromtimestamp(seconds, tz=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = math.floor(seconds)
+    return f"{_second(second)}.{int((seconds - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def is_rfc3339(text: str) -> bool:

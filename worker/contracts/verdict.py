@@ -185,7 +185,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def verdict_id(topic: str, partition: int, offset: int, event_id: str, kind: Kind) -> str:
     """The deterministic identity of a verdict: equal input and kind give an equal id, for ever."""
-    parts = (topic, str(partition), str(offset), event_id, kind)
     # Length-prefixed, so that no two different tuples share one byte string.
-    joined = "".join(f"{len(part)}:{part}" for part in parts)
+    where = f"{len(topic)}:{topic}{partition}:{offset}:"
+    joined = f"{where}{len(event_id)}:{event_id}{kind}"
     return hashlib.sha256(joined.encode()).hexdigest()[:32]

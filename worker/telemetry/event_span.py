@@ -67,6 +67,10 @@ def event_span(record: Record, group: str) -> EventSpan:
     if producer is not None and not producer.trace_flags.sampled and tracer.follows_producer:
         # The sampler would say no: hand the producer's context on and ask nobody.
         return EventSpan(NonRecordingSpan(producer))
+    if producer is None and tracer.roots is not None:
+        dropped = tracer.roots.draw()
+        if dropped is not None:
+            return EventSpan(dropped)
     parent = _NO_PARENT if producer is None else _context(producer)
     span = tracer.start_span(Span.CONSUME, parent, SpanKind.CONSUMER)
     if span.is_recording():

@@ -14,8 +14,11 @@ import orjson
 from opentelemetry import trace
 
 from worker.settings import Telemetry
+from worker.telemetry import event_lines
+from worker.telemetry.event_lines import EventLines
 from worker.telemetry.log_limit import RepeatLimit
 from worker.telemetry.names import Canonical, LogExtra, LogField
+from worker.telemetry.printable import printable
 from worker.telemetry.redact import (
     MAX_LENGTH,
     describe,
@@ -92,7 +95,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:
-            return orjson.dumps(_printable(line), default=str).decode()
+            return orjson.dumps(printable(line), default=str).decode()
 
     def _message(self, record: logging.LogRecord) -> str:
         if self._content:
@@ -125,11 +128,11 @@ class TextFormatter(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         line = self.fields(record)
         head = f"{line.pop(LogField.TIME)[11:23]} {line.pop(LogField.LEVEL):<7} "
-        text = _printable(line.pop(LogField.MESSAGE))
+        text = printable(line.pop(LogField.MESSAGE))
         where = line.pop(LogField.LOGGER)
         details = {**line.pop(LogField.EVENT, {}), **line}
         stack = details.pop(LogField.ERROR, None)
-        tail = "".join(f" {key}={_printable(value)}" for key, value in details.items())
+        tail = "".join(f" {key}={printable(value)}" for key, value in details.items())
         if stack is not None:
             what = stack.get("detail", stack["type"])
             tail += "".join(f"\n    {each}" for each in (*stack.get("stack", ()), what))
@@ -154,6 +157,7 @@ def configure_logging(settings: Telemetry, stream: IO[str] | None = None) -> log
     handler.setFormatter(form(settings.content))
     handler.addFilter(RepeatLimit())
     handler.set_name("moderation-worker")
+    event_lines.sink = EventLines(handler.stream) if settings.log_format == "json" else None
     root = logging.getLogger()
     for old in list(root.handlers):
         if old.get_name() == handler.get_name():
@@ -178,14 +182,3 @@ def _rfc3339(seconds: float) -> str:
 def _short(filename: str) -> str:
     parts = Path(filename).parts
     return "/".join(parts[-3:])
-
-
-def _printable(value: Any) -> Any:
-    """``value`` with everything escaped that could break a line or move a terminal's cursor."""
-    if isinstance(value, dict):
-        return {str(key): _printable(each) for key, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_printable(each) for each in value]
-    if isinstance(value, str) and not value.isprintable():
-        return value.encode("unicode_escape").decode("ascii")
-    return value

@@ -22,6 +22,7 @@ from worker.telemetry import instruments
 from worker.telemetry.export import ExportPlan, export_plan
 from worker.telemetry.metric_export import PeriodicExport
 from worker.telemetry.prometheus import exposition
+from worker.telemetry.root_sampling import RootSampling
 from worker.telemetry.spans import tracer
 
 SERVICE = "moderation-worker"
@@ -83,12 +84,16 @@ def configure(
     plan = export_plan()
     resource = _resource(service_version)
     provider = None
+    roots = RootSampling(settings.sample_ratio) if plan.own_sampler else None
     if plan.traces or span_exporter is not None:
-        provider = _tracer_provider(settings, plan, resource, max_links)
+        provider = _tracer_provider(settings, plan, resource, max_links, roots)
         provider.add_span_processor(BatchSpanProcessor(span_exporter or OTLPSpanExporter()))
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             trace.set_tracer_provider(provider)  # libraries that bring spans of their own
-    tracer.bind(provider or trace.NoOpTracerProvider(), provider is None or plan.own_sampler)
+    if provider is None:
+        tracer.bind(trace.NoOpTracerProvider(), follows_producer=True)
+    else:
+        tracer.bind(provider, plan.own_sampler, roots)
     telemetry = Telemetry(resource, provider, None)
     if plan.metrics:
         telemetry._export = PeriodicExport(
@@ -101,7 +106,11 @@ def configure(
 
 
 def _tracer_provider(
-    settings: TelemetrySettings, plan: ExportPlan, resource: Resource, max_links: int
+    settings: TelemetrySettings,
+    plan: ExportPlan,
+    resource: Resource,
+    max_links: int,
+    roots: RootSampling | None,
 ) -> TracerProvider:
     limits = SpanLimits(
         max_links=max_links if plan.own_link_limit else None,
@@ -111,6 +120,7 @@ def _tracer_provider(
         # None: the SDK reads OTEL_TRACES_SAMPLER.
         sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)) if plan.own_sampler else None,
         resource=resource,
+        id_generator=roots,
         span_limits=limits,
         shutdown_on_exit=False,
     )

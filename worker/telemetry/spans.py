@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from worker.errors import WorkerError
 from worker.telemetry.names import SCOPE, Attribute
+from worker.telemetry.root_sampling import RootSampling
 
 AttributeValue = str | bool | int | float
 Attributes = Mapping[str, AttributeValue]
@@ -74,11 +75,21 @@ class StageTracer:
     def __init__(self) -> None:
         self._tracer: Tracer = trace.get_tracer(SCOPE)
         self.follows_producer = False
+        self.roots: RootSampling | None = None
 
-    def bind(self, provider: trace.TracerProvider | None, follows_producer: bool = False) -> None:
-        """Use ``provider``; ``follows_producer``: its sampler keeps nothing a producer did not."""
+    def bind(
+        self,
+        provider: trace.TracerProvider | None,
+        follows_producer: bool = False,
+        roots: RootSampling | None = None,
+    ) -> None:
+        """Use ``provider``; ``follows_producer``: its sampler keeps nothing a producer did not.
+
+        ``roots`` decides about traces that begin here, where the provider's sampler agrees with it.
+        """
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=provider)
         self.follows_producer = follows_producer
+        self.roots = roots
 
     def start_span(
         self,
