@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
@@ -44,6 +45,30 @@ class ShellOnly(BootStrategy):  # type: ignore[misc]
     enable_kafka = False
 
 
+class ShellWorker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, quiet, whose process ends when it has ended."""
+
+    def __init__(self, app: faust.App, **options: Any) -> None:
+        options |= {"quiet": True, "redirect_stdouts": False, "override_logging": False}
+        super().__init__(app, **options)
+        self.spinner = None  # it writes cursor codes into what is read by machines
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until a signal or a fatal error.
+
+        Everything is closed by then; but a thread that still loads a model cannot be told to stop,
+        and Python would wait for it, for minutes.
+        """
+        try:
+            super().execute_from_commandline()
+        except SystemExit as end:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise AssertionError("Faust always ends with SystemExit")
+
+
 class ModerationApp(faust.App):  # type: ignore[misc]
     """Faust without its streams."""
 
@@ -69,7 +94,7 @@ def make_app(settings: Settings) -> ModerationApp:
         web_bind=settings.web.host,
         web_port=settings.web.port or free_port(settings.web.host),
         topic_disable_leader=True,
-        worker_redirect_stdouts=False,
+        Worker=ShellWorker,
     )
 
 

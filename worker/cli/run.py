@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -20,13 +21,11 @@ def run(config: Path | None) -> None:
     that the process should be started again: 1 after a fatal error, 71 when the watchdog ended a
     batch that never came back. Nothing that was read is lost either way.
     """
+    # Until Faust listens for signals, nothing has begun that would have to be finished.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     load_settings(config)
     if config is not None:
         os.environ["MODERATION_CONFIG"] = str(config.absolute())
-    import faust
-
     from worker.app import app
 
-    worker = faust.Worker(app, quiet=True, redirect_stdouts=False, override_logging=False)
-    worker.spinner = None  # it writes cursor codes into what is read by machines
-    worker.execute_from_commandline()
+    app.Worker().execute_from_commandline()
