@@ -28,7 +28,9 @@ check: $(READY) ## Format, lint and strict types
 	@$(BIN)/mypy
 
 bench: $(READY) ## Measure the pipeline and the judge; prints tables of ratios
-	@$(BIN)/moderation-worker bench all $(ARGS)
+	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench pipeline
+	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench memory
+	@$(BIN)/moderation-worker bench judge
 
 tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
 	@$(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)
