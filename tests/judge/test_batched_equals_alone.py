@@ -78,6 +78,23 @@ def test_left_padding_is_exact_on_both_sides_of_the_sliding_window(checkpoint: P
         assert (row - alone).abs().max() < 1e-4
 
 
+def test_image_tokens_attend_both_ways_in_any_company(checkpoint: Path) -> None:
+    """Images beside text, at different offsets: the logits of one context with its types alone."""
+    plain = load(JudgeSettings(model=str(checkpoint)))
+    prompter = Prompter(plain, context_budget=256)
+    contexts = [prompter.prepare(case).context for case in requests(5, 30, longest=60)]
+    seen = [context for context in contexts if context.pixels is not None]
+    assert len(seen) >= 4
+    together = last_logits(plain.model, contexts, 0, 1)[:, -1]
+    moved = 0.0
+    for context, row in zip(contexts, together, strict=True):
+        assert (row - oracle.logits(plain.model, context)[-1]).abs().max() < 1e-4
+        if context.pixels is not None:
+            causal = Context(context.ids, tuple(0 for _ in context.ids), context.pixels)
+            moved = max(moved, float((row - oracle.logits(plain.model, causal)[-1]).abs().max()))
+    assert moved > 1e-2, "these weights could not tell a causal image from a whole one"
+
+
 def test_decoding_in_lock_step_writes_what_generate_writes_alone(checkpoint: Path) -> None:
     """Rows of different length, budget and end, images among them: token for token."""
     plain = load(JudgeSettings(model=str(checkpoint)))

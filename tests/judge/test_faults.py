@@ -14,7 +14,7 @@ import torch
 from tests.judge.conformance import check, request
 from worker.contracts.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, FatalError, Undecided
-from worker.judge.base import Judgement, JudgeRequest
+from worker.judge.base import JudgeImage, Judgement, JudgeRequest
 from worker.judge.loading import encoder
 from worker.judge.reading import Ask
 from worker.judge.watchdog import HUNG_DEVICE_EXIT
@@ -163,6 +163,22 @@ async def test_a_batch_past_its_deadline_is_unhealthy_and_ends_the_process(open_
     release.set()
     await asked
     assert rig.judge.stalled_s() == 0.0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user": "a lone surrogate \ud800"},
+        {"image": JudgeImage(sha256="0", width=900, height=900, rgb=b"too short")},
+    ],
+)
+async def test_a_request_that_cannot_be_prepared_is_undecided_alone(
+    open_rig: Open, fields: dict[str, Any]
+) -> None:
+    rig = await open_rig()
+    bad, good = await judge_all(rig, [request(**fields), request()])
+    assert bad.reason is UndecidedReason.INTERNAL_ERROR
+    check(good, request())
 
 
 async def test_stopping_finishes_what_is_on_the_device_and_refuses_the_rest(open_rig: Open) -> None:

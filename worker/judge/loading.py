@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,6 @@ class Checkpoint:
     ref: ModelRef
     max_context: int
     differences: str = ""
-    replicas: dict[str, Any] = field(default_factory=dict)
 
     def render(self, user: object, response: str | None = None, **kwargs: object) -> str:
         """The prompt as the checkpoint's own chat template renders it (see ``template.Render``)."""

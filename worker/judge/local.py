@@ -13,12 +13,13 @@ import msgspec
 import torch
 
 from worker.clock import Clock, SystemClock
-from worker.contracts.codes import SkippedReasoning
+from worker.contracts.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
 from worker.errors import (
     ConfigurationError,
     DependencyUnavailable,
     Undecided,
+    WorkerError,
 )
 from worker.judge.base import Judgement, JudgeRequest, Rubric, Thought
 from worker.judge.device import Device
@@ -128,7 +129,7 @@ class LocalJudge:
         except ConfigurationError as error:
             # The operator's fault, not the event's: it waits until the adapter is mended.
             raise DependencyUnavailable("judge", str(error)) from error
-        prepared = await run(self._threads, self._prompter.prepare, request)
+        prepared = await run(self._threads, self._prepare, request)
         queued_ns = int(self._clock.time() * 1e9)
         timed = await self._scheduler.read(
             _ask(prepared, request, prepared.context), request.adapter
@@ -202,6 +203,14 @@ class LocalJudge:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
 
+    def _prepare(self, request: JudgeRequest) -> Prepared:
+        try:
+            return self._prompter.prepare(request)
+        except WorkerError:
+            raise
+        except Exception as error:  # a lone surrogate, an image that lies about its size
+            raise Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__) from error
+
     def _load_adapter(self, adapter: str) -> None:
         with self._loading:
             if not self._device.has_adapter(adapter):
@@ -213,9 +222,15 @@ class LocalJudge:
         try:
             await self.judge(request)
         except Undecided as error:
+            await self.stop()
+            what = (
+                "does not answer in the judge's format"
+                if error.reason is UndecidedReason.MALFORMED_OUTPUT
+                else "cannot judge a harmless case"
+            )
             raise ConfigurationError(
-                f"judge.model: the checkpoint does not answer in the judge's format ({error}); "
-                "use a content safety checkpoint"
+                f"judge.model: the checkpoint {what} ({error}); use a content safety checkpoint "
+                "that fits the device"
             ) from error
 
     def _loaded(self) -> Checkpoint:
