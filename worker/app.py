@@ -102,7 +102,8 @@ try:
     settings = settings_of_environment()
     moderation = WorkerService(settings)
 except ConfigurationError as error:
-    raise SystemExit(f"error: {error}") from error
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(2) from error
 app = make_app(settings)
 
 

@@ -17,9 +17,10 @@ from worker.settings import load_settings
 def run(config: Path | None) -> None:
     """Run the worker: read events, judge them, publish one verdict each.
 
-    SIGTERM and Ctrl-C drain within stream.drain_s and exit with code 0. Every other exit code means
-    that the process should be started again: 1 after a fatal error, 71 when the watchdog ended a
-    batch that never came back. Nothing that was read is lost either way.
+    SIGTERM and Ctrl-C drain within stream.drain_s and exit with code 0. Code 2: settings or
+    policies are to be corrected. Every other code means that the process should be started again: 1
+    after a fatal error, 71 when the watchdog ended a batch that never came back. Nothing that was
+    read is lost either way.
     """
     # Until Faust listens for signals, nothing has begun that would have to be finished.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

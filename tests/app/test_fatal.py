@@ -1,0 +1,79 @@
+"""What a worker cannot go on with ends it with code 1 and a message that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.support.canary import CANARY, assert_no_canary
+from tests.support.worker_place import WorkerPlace, said
+from tests.support.worker_process import WorkerProcess
+from worker.stream.local_frames import Epoch, encode_frame
+from worker.stream.local_journal import Journal
+
+
+def message(worker: WorkerProcess) -> str:
+    """The one line a person reads."""
+    lines = [line for line in worker.said().splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, worker.said()
+    return lines[0]
+
+
+async def ended(place: WorkerPlace, log: Path) -> WorkerProcess:
+    with WorkerProcess(place.config, log) as worker:
+        assert await asyncio.to_thread(worker.ended) == 1, worker.said()
+    return worker
+
+
+async def test_a_missing_topic_is_named_and_never_made(tmp_path: Path) -> None:
+    """The message names the topic and the command that makes it."""
+    place = WorkerPlace(tmp_path / "place")
+    place.policy(topics=["not.there"])
+    said_last = message(await ended(place, tmp_path / "log"))
+    assert "not.there" in said_last
+    assert "topics create" in said_last
+
+
+async def test_a_fenced_worker_ends_without_a_word_of_content(
+    place: WorkerPlace, tmp_path: Path
+) -> None:
+    """Somebody else owns the partition now: what this worker judged is not published twice."""
+    with WorkerProcess(place.config, tmp_path / "log") as worker:
+        await asyncio.to_thread(worker.wait_ready)
+        take_over(place)
+        await place.write([said(f"a grenade {CANARY}")])
+        assert await asyncio.to_thread(worker.ended) == 1
+    assert "another" in message(worker) or "fenced" in message(worker)
+    assert_no_canary(worker.said())
+    assert await place.verdicts() == []
+
+
+def take_over(place: WorkerPlace) -> None:
+    """Own every partition of ``chat`` as a new worker would, behind the old one's back."""
+    journal = Journal(place.settings.log.directory)
+    group = place.settings.kafka.group_id
+    partitions = range(place.settings.topics.partitions)
+    epochs = [Epoch(group, "chat", partition, 10_000) for partition in partitions]
+    journal.append(lambda: encode_frame(epochs=epochs))
+    journal.close()
+
+
+async def test_wrong_settings_end_before_anything_starts(tmp_path: Path) -> None:
+    """Impossible combinations name the settings to change; exit code 2."""
+    place = WorkerPlace(tmp_path / "place", stream={"drain_s": 500.0})
+    place.policy()
+    with WorkerProcess(place.config, tmp_path / "log") as worker:
+        assert await asyncio.to_thread(worker.ended) == 2
+    assert "stream.drain_s must be below kafka.rebalance_timeout_s" in worker.said()
+    assert "Traceback" not in worker.said()
+
+
+async def test_a_broken_policy_ends_before_anything_starts(tmp_path: Path) -> None:
+    """File, line, field and fix on standard error; exit code 2."""
+    place = WorkerPlace(tmp_path / "place")
+    place.policy(actions={"default": "shrug"})
+    with WorkerProcess(place.config, tmp_path / "log") as worker:
+        assert await asyncio.to_thread(worker.ended) == 2
+    assert "chatter.yaml" in worker.said()
+    assert "actions.default" in worker.said()
+    assert "Traceback" not in worker.said()
