@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,16 +142,15 @@ def said(
     text: str,
     number: int = 1,
     *,
+    images: Sequence[Mapping[str, str]] = (),
     topic: str = TOPIC,
-    key: bytes | None = None,
     headers: Headers = (),
     **changes: Any,
 ) -> Output:
-    """An event ``e-NUMBER`` in which a user says ``text``."""
-    images = changes.pop("images", [])
-    message = {"role": "user", "text": text, "images": images}
+    """An event ``e-NUMBER`` in which a user says ``text``, beside ``images`` (``uri``, pins)."""
+    message = {"role": "user", "text": text, "images": list(images)}
     fields = {"id": f"e-{number}", "conversation_id": f"c-{number % 13}", "messages": [message]}
     document = event_document(**{**fields, **changes})
     value = json.dumps(document).encode()
-    named = document["conversation_id"].encode() if key is None else key
-    return Output(topic=topic, key=named, value=value, headers=headers)
+    key = str(document["conversation_id"]).encode()
+    return Output(topic=topic, key=key, value=value, headers=headers)
