@@ -219,7 +219,7 @@ def make_checkpoint(
     model = make_model(config, seed)
     ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>")]
     # Many more ends than a real model has, so that answers end by themselves and early.
-    model.generation_config.eos_token_id = [*ends, *range(20, len(tokenizer), 12)]
+    model.generation_config.eos_token_id = [*ends, *range(20, len(tokenizer), 3)]
     model.save_pretrained(directory)
     processor = Gemma3Processor(
         image_processor=Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),

@@ -104,8 +104,8 @@ class LocalJudge:
         self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
         self._checkpoint = checkpoint
         self._scheduler.start()
-        await self._warm_up()
         self._watchdog.start()
+        await self._warm_up()
 
     async def load_adapter(self, adapter: str) -> None:
         """Make an adapter ready before a policy that names it goes live.
@@ -168,8 +168,8 @@ class LocalJudge:
         if self._checkpoint is None:
             return
         self._stopped = True
+        await self._scheduler.stop()  # watched to its end: a hung device call must not hang a stop
         self._watchdog.stop()
-        await self._scheduler.stop()
         self._threads.shutdown(wait=False)
 
     async def _think(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
