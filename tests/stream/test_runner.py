@@ -259,6 +259,7 @@ async def test_a_drain_is_bounded_and_late_results_are_dropped(tmp_path: Path) -
     await committed(runner, 1)
     await runner.stop()
     await task
+    assert runner.status().inflight_events == 0
     release.set()
     assert await values(backend) == [b"00000"]
     runner = runner_of(backend, stuck)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from opentelemetry.trace import SpanKind
+
 from worker.clock import Clock
 from worker.settings import Stream
 from worker.stream.base import Log, Output
 from worker.stream.lane import Lane, Slot
-from worker.stream.tracing import batch_span
+from worker.telemetry.event_span import output_contexts, shared_span
 from worker.telemetry.instruments import commit_duration, commits
 from worker.telemetry.names import Attribute, Span
 
@@ -56,17 +58,17 @@ class Commits:
         mark = lane.mark_after(next_offset)
         lane.committing = True
         started = self._clock.monotonic()
-        span = batch_span(
-            Span.PUBLISH, "send", (slot.delivery.record for slot in taken), len(outputs)
-        )
+        contexts = output_contexts(slot.outputs[0] for slot in taken if slot.outputs)
+        attributes: dict[str, str | int] = {
+            Attribute.SYSTEM: "kafka",
+            Attribute.OPERATION_TYPE: "send",
+            Attribute.BATCH_SIZE: len(outputs),
+        }
         try:
-            await self._log.commit(lane.claim, outputs, next_offset, mark)
-        except BaseException as error:
-            span.set_attribute(Attribute.ERROR_TYPE, type(error).__name__)
-            raise
+            with shared_span(Span.PUBLISH, contexts, attributes, SpanKind.CLIENT):
+                await self._log.commit(lane.claim, outputs, next_offset, mark)
         finally:
             lane.committing = False
-            span.end()
         now = self._clock.monotonic()
         lane.committed, lane.mark, lane.progressed_at = next_offset, mark, now
         self.events += len(taken)

@@ -347,7 +347,8 @@ class StreamRunner:
         while True:
             with contextlib.suppress(Exception):  # only a figure: polling tells what is wrong
                 self._lag = dict(await self._log.lag())
-            await asyncio.sleep(LAG_EVERY_S)
+            known = bool(self._lanes) and self._lanes.keys() <= self._lag.keys()
+            await asyncio.sleep(LAG_EVERY_S if known else POLL_S)
 
     def status(self) -> StreamStatus:
         """What is going on right now; cheap, without a call to the log."""
