@@ -64,6 +64,7 @@ class WorkerService:
         self._began = self.clock.monotonic()
         self._warm = False
         self._stopping = asyncio.Event()
+        self._closed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._telemetry: Telemetry | None = None
         self.recent = Recent(
@@ -162,7 +163,10 @@ class WorkerService:
             self._tasks.append(asyncio.create_task(watch, name="policy-watch"))
             await self.runner.run()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                self._closed.set()
 
     async def _activate(self) -> None:
         """Make the policies live; wait while the judge is away, unless told to stop."""
@@ -176,10 +180,14 @@ class WorkerService:
                     await asyncio.wait_for(self._stopping.wait(), RETRY_JUDGE_S)
 
     async def stop(self) -> None:
-        """Drain within ``stream.drain_s``; ``run`` then returns."""
+        """Drain within ``stream.drain_s`` and close everything; ``run`` has ended on return.
+
+        While the model is still loading there is nothing to drain, and nothing is waited for.
+        """
         self._stopping.set()
         if self._warm:
             await self.runner.stop()
+            await self._closed.wait()
 
     async def _close(self) -> None:
         for task in self._tasks:
