@@ -5,7 +5,6 @@ The worker, the ``judge`` command and the examples of policies all go through ``
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -31,9 +30,12 @@ from worker.outcome.decide import Decision, decide, undecided
 from worker.outcome.passes import PassResult
 from worker.policy.model import Policy
 from worker.policy.passes import PolicyPass, passes
+from worker.policy.validate import adapter_path
 from worker.telemetry import instruments
 from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
+from worker.telemetry.spans import stage
+from worker.together import together
 
 
 class Fetcher(Protocol):
@@ -120,9 +122,10 @@ class Evaluator:
             for each in passes(policy)
             for index, frame in (frames or [(None, None)])
         ]
-        if len(work) == 1:  # the common case pays for no task
-            return [await self._judge_one(turn, *work[0])]
-        return await asyncio.gather(*(self._judge_one(turn, *one) for one in work))
+        with stage(Span.JUDGE):
+            if len(work) == 1:  # the common case pays for no task
+                return [await self._judge_one(turn, *work[0])]
+            return await together(self._judge_one(turn, *one) for one in work)
 
     async def _judge_one(
         self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
@@ -177,7 +180,7 @@ class Evaluator:
             decided_by=decision.decided_by,
             attempts=attempts,
             policy=PolicyRef(name=policy.name, version=policy.version, sha256=policy.sha256),
-            model=self._judge.model(policy.adapter),
+            model=self._judge.model(adapter_path(policy)),
             timings_ms=timings,
             judged_at=rfc3339(self._clock.time()),
         )

@@ -76,7 +76,10 @@ class LocalJudge:
         if ref is None:
             ref = self._loaded().ref
             if adapter is not None:
-                digest = directory_digest(Path(adapter))
+                try:
+                    digest = directory_digest(Path(adapter))
+                except OSError as error:  # as ``judge``: it waits until the adapter is mended
+                    raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref

@@ -24,6 +24,7 @@ from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import stage
+from worker.together import together
 
 _Found = tuple[str | None, Decoded]
 
@@ -154,16 +155,8 @@ class ImageFetcher:
             raise RuntimeError("fetch() needs start()")
         await probe.admit()
         deadline = EventDeadline(self._clock, self._settings.fetch_deadline_s)
-        tasks = [
-            asyncio.ensure_future(attempts.read(key, leases, keys[0], deadline)) for key in keys
-        ]
-        try:
-            results = await asyncio.gather(*tasks)
-        finally:
-            # The first image that finds the store away ends the event; its other reads are dropped.
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        # The first image that finds the store away ends the event; its other reads are dropped.
+        results = await together(attempts.read(key, leases, keys[0], deadline) for key in keys)
         return dict(zip(keys, results, strict=True))
 
 

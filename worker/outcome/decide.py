@@ -168,6 +168,8 @@ def _first_fault(
         if image.error is not None:
             where = f"images[{index}]"
             return UndecidedReason(image.error), f"{where}: {image.detail}".rstrip(": ")
+        if not any(result.image == index for result in results):
+            return UndecidedReason.INTERNAL_ERROR, f"images[{index}]: no pass has seen it"
     for result in results:
         if result.fault is not None:
             return result.fault, result.detail
