@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from worker.clock import Clock
-from worker.contracts.codes import UndecidedReason
+from worker.contracts.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import dead_letter_output
 from worker.contracts.decode import Decoded, decode_event
 from worker.contracts.event import Event
@@ -108,12 +108,20 @@ class Pipeline:
                     )
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
+            except Exception as error:
+                # A bug here would come back with every delivery, poison or not: see ``_evaluate``.
+                logger.error("a record could not be decoded: %s", type(error).__name__)
+                broken = UnreadableRecord(
+                    DeadLetterCode.INTERNAL_ERROR, detail=type(error).__name__
+                )
+                return [self._dead_letter(record, broken, span)]
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
+            # Now, and not when it was judged: a reload may come in between.
+            candidate = self._policies.candidate(policy)
             evaluation = await self._evaluate(delivery, decoded, policy)
             outputs = self._outputs(record, decoded, evaluation, span)
-            candidate = self._policies.candidate(policy)
             if candidate is not None and not delivery.poison:
                 outputs += await self._shadow(record, decoded, policy, candidate, span)
             self._record(Processed(record=record, event=decoded.event, evaluation=evaluation))

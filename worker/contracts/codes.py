@@ -32,6 +32,8 @@ class DeadLetterCode(StrEnum):
     """An id is empty, longer than 256 characters or holds control characters."""
     UNSUPPORTED_CLOUDEVENT = "unsupported_cloudevent"
     """A CloudEvent of another version than 1.0, a batch, or with data that is not JSON."""
+    INTERNAL_ERROR = "internal_error"
+    """A fault of the worker met on this record while it was read; its log line says more."""
 
 
 class UndecidedReason(StrEnum):
