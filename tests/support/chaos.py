@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from worker.stream.base import Record
 
 Source = tuple[str, int, int]
@@ -76,6 +78,10 @@ class Fleet:
             self._frozen[pid] = time.monotonic() + seconds
             self.freezes += 1
 
+    def log_tail(self, size: int = 4000) -> str:
+        """The end of what the processes wrote."""
+        return self._log.read_text(errors="replace")[-size:]
+
     def wake(self) -> None:
         """SIGCONT to everybody who sleeps."""
         for pid in self._frozen:
@@ -122,7 +128,11 @@ async def torment(
     next_look = 0.0
     while True:
         now = time.monotonic()
-        assert now < deadline, f"not done after {deadline_s} s and {struck} strikes"
+        if now >= deadline:
+            pytest.fail(
+                f"{await progress()} of {total} after {deadline_s} s and {struck} strikes; "
+                f"{fleet.restarts} restarts; the workers' log ends:\n{fleet.log_tail()}"
+            )
         if struck < strikes and now >= next_strike:
             count = await progress()
             assert count < total, f"all work was done at strike {struck}: give it more"
