@@ -11,7 +11,10 @@ import click
 from worker.cli import main
 
 FENCE = re.compile(r"```(?:sh|bash|shell)\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+INLINE = re.compile(r"`moderation-worker ([a-z][^`\n]*)`")
 PROGRAM = re.compile(r"(?:^|\s|-- )moderation-worker (?=[a-z-])")
+ENDS = ("|", "&&", ";", "<", ">")
 
 
 def problem(arguments: Sequence[str]) -> str | None:
@@ -23,6 +26,12 @@ def problem(arguments: Sequence[str]) -> str | None:
     context = click.Context(main, info_name="moderation-worker")
     rest = list(arguments)
     while isinstance(command, click.Group):
+        try:
+            given, rest, _ = command.make_parser(context).parse_args(rest)
+        except click.UsageError as error:
+            return f"{command.name}: {error.format_message()}"
+        if not rest and (command.invoke_without_command or given.get("help")):
+            return None
         name = rest.pop(0) if rest else ""
         found = command.get_command(context, name)
         if found is None:
@@ -42,10 +51,19 @@ def in_text(text: str) -> Iterator[list[str]]:
         yield from in_script(block)
 
 
+def in_page(text: str) -> Iterator[list[str]]:
+    """The same, with commands typed at a prompt (``$``) and those named in a sentence."""
+    yield from in_text(text)
+    for block in CONSOLE.findall(text):
+        yield from in_script("\n".join(line for line in block.splitlines() if line[:2] == "$ "))
+    for inline in INLINE.findall(text):
+        yield from in_script(f"moderation-worker {inline}")
+
+
 def in_script(script: str) -> Iterator[list[str]]:
     """Arguments of every ``moderation-worker`` command in a shell script."""
     for line in script.replace("\\\n", " ").splitlines():
         if match := PROGRAM.search(line):
             words = shlex.split(line[match.end() :], comments=True)
-            cut = next((i for i, word in enumerate(words) if word in ("|", "&&", ";", ">")), None)
+            cut = next((i for i, word in enumerate(words) if word in ENDS), None)
             yield words[:cut]

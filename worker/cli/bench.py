@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from worker.bench.judge import main as judge_bench
 from worker.bench.pipeline import compare, memory, table
 
 
@@ -44,3 +45,6 @@ def memory_(bootstrap_servers: str) -> None:
         if events % 50_000 == 0:
             click.echo(f"{events:8,} events  {rss / 2**20:7.1f} MiB")
     click.echo(f"growth {result.growth:+.1%}")
+
+
+bench.add_command(judge_bench, "judge")
