@@ -94,6 +94,20 @@ def test_the_floor_named_first_or_later_has_its_full_names_probability() -> None
     assert absent.floor_score < 0.01
 
 
+def test_a_floor_that_greedy_decoding_just_misses_behind_another_category_is_seen() -> None:
+    """The line stops at one category, and would go on to the floor with probability 0.27."""
+    text = "User Safety: unsafe\nSafety Categories: Violence"
+    likely = [(token, 60.0) for token in ANSWER.floor]
+    comma = (ANSWER.comma[0], 19.0)
+    seen = read(text, after=[comma], then=likely)
+    unseen = read(text)
+    assert isinstance(seen, Reading)
+    assert isinstance(unseen, Reading)
+    assert [category.name for category in seen.categories] == ["Violence"]
+    assert seen.floor_score == pytest.approx(1 / (1 + math.e) / 2 ** len(ANSWER.floor), rel=0.01)
+    assert unseen.floor_score < 0.01
+
+
 def test_an_unsafe_by_threshold_alone_still_gets_its_categories() -> None:
     """Greedily safe at 0.27, unsafe from 0.2 on: the label stays, the categories are asked for."""
     text = "User Safety: safe\nSafety Categories: Threat"

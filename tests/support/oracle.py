@@ -72,12 +72,12 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
         score = float(sum(chances[offset + n, ids[n]] for n in touched).exp())  # type: ignore[union-attr]
         categories.append(CategoryScore(name=named.name, score=score))
         last = next(n for n in range(len(ids)) if ends[n] >= named.end)
-        before = (*lines, *ids[: last + 1])
+        before, name = (*lines, *ids[: last + 1]), answer.floor
         if text[named.end : ends[last]] == "":
-            before = (*before, *answer.comma)
+            name = (*answer.comma, *answer.floor)
         elif text[named.end : ends[last]] != ",":
             continue
-        floor = max(floor, _spelled(model, context, before, answer.floor))
+        floor = max(floor, _spelled(model, context, before, name))
     floor = max([floor, *(c.score or 0.0 for c in categories if c.name == FLOOR)])
     return Reading(user=user, response=response, categories=tuple(categories), floor_score=floor)
 

@@ -23,7 +23,8 @@ class ScriptModel:
     """Called like a transformers model. After ``mark`` + k tokens of ``script`` comes token k + 1.
 
     Off the script it continues with the script's token at the same place. ``sharpness`` is the
-    logit of the scripted token; ``rivals`` are (token, logit) pairs everywhere.
+    logit of the scripted token. (token, logit) pairs: ``rivals`` everywhere, ``after`` beside the
+    script's last token, ``then`` behind the script.
     """
 
     def __init__(
@@ -34,10 +35,13 @@ class ScriptModel:
         *,
         sharpness: float = 20.0,
         rivals: Sequence[tuple[int, float]] = (),
+        after: Sequence[tuple[int, float]] = (),
+        then: Sequence[tuple[int, float]] = (),
     ) -> None:
         self.device = torch.device("cpu")
         self._vocabulary, self._mark, self._script = vocabulary, mark, list(script)
         self._sharpness, self._rivals = sharpness, rivals
+        self._after, self._then = after, then
 
     def __call__(
         self,
@@ -58,7 +62,10 @@ class ScriptModel:
                 if self._mark not in seen:
                     continue
                 written = len(seen) - 1 - max(n for n, t in enumerate(seen) if t == self._mark)
-                for token, logit in self._rivals:
+                rivals = list(self._rivals)
+                rivals += self._after if written == len(self._script) - 1 else ()
+                rivals += self._then if written >= len(self._script) else ()
+                for token, logit in rivals:
                     logits[row, place, token] = logit
                 if written < len(self._script):
                     logits[row, place, self._script[written]] = self._sharpness

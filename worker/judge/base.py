@@ -73,27 +73,31 @@ class CategoryScore(msgspec.Struct, frozen=True, kw_only=True):
 class Thought(msgspec.Struct, frozen=True, kw_only=True):
     """A finished or failed THINK pass. ``skipped`` is a SkippedReasoning code, or None.
 
-    ``user``, ``response`` and ``categories`` are what the trace concluded; they are None or empty
-    where it concluded nothing.
+    ``user``, ``response`` and what follows are what the trace concluded, as in ``Judgement``; they
+    are None or empty where it concluded nothing.
     """
 
     trace: str
     user: Side | None = None
     response: Side | None = None
     categories: tuple[CategoryScore, ...] = ()
+    categories_complete: bool = True
+    floor_score: float = 0.0
     skipped: str | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The judge's answer to one pass; ``thought`` stands beside the no-think answer, never over it.
 
-    ``floor_score`` is P(unsafe) times the probability of the floor category's full name.
+    ``floor_score`` is P(unsafe) times the probability of the floor category's full name, for a safe
+    side too. ``categories_complete`` is False where the category line was cut off by its budget.
     Times are milliseconds; tokens count the whole context and everything decoded.
     """
 
     user: Side
     response: Side | None
     categories: tuple[CategoryScore, ...] = ()
+    categories_complete: bool = True
     floor_score: float = 0.0
     thought: Thought | None = None
     neutralised: tuple[str, ...] = ()

@@ -150,6 +150,7 @@ class LocalJudge:
             user=reading.user,
             response=reading.response,
             categories=reading.categories,
+            categories_complete=reading.categories_complete,
             floor_score=reading.floor_score,
             thought=thought,
             neutralised=prepared.names,

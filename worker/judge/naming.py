@@ -2,8 +2,8 @@
 
 The line is decoded greedily behind the labels, ``…⏎Safety Categories:``. A category's score is the
 product of the probabilities of the tokens that spell its name, given everything before it. The
-floor's score is the probability of its full name as the next category, the largest over all
-places in the line: first, and after each category that was named.
+floor's score is the probability that the line goes on with its full name (the comma in front of it
+included), the largest over all places: first, and after each category that was named.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ from worker.policy.taxonomy import FLOOR
 
 @dataclass(frozen=True)
 class Named:
-    """The categories of one context; ``finite`` is False where its logits were not."""
+    """The categories of one context, and the probability of the floor's name among them.
+
+    ``complete`` is False where the line was cut off by its budget, ``finite`` where its logits were
+    not finite.
+    """
 
     categories: tuple[CategoryScore, ...]
-    floor_score: float
+    floor: float
     tokens: int
+    complete: bool = True
     finite: bool = True
 
 
@@ -48,10 +53,7 @@ class Namer:
         self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
     ) -> list[Named]:
         """The category line behind each context's labels; order kept."""
-        contexts = [
-            ask.context.extended((*self._answer.spell(*sides), *self._answer.categories))
-            for ask, sides in zip(asks, labels, strict=True)
-        ]
+        contexts = self._behind(asks, labels)
         lines = self._write(contexts, [ask.category_budget for ask in asks])
         places: list[tuple[int, Context, tuple[int, ...]]] = []
         found: list[list[tuple[NamedCategory, float]]] = []
@@ -66,7 +68,8 @@ class Namer:
                 after = context.extended(line.ids[:count])
                 follows = text[each.end : ends[count - 1]]
                 if follows == "":
-                    places.append((index, after.extended(self._answer.comma), self._answer.floor))
+                    next_name = (*self._answer.comma, *self._answer.floor)
+                    places.append((index, after, next_name))
                 elif follows == ",":  # one token spells the end of the name and the comma
                     places.append((index, after, self._answer.floor))
         floors = self._floor(places, len(asks))
@@ -75,13 +78,30 @@ class Namer:
             for categories, floor, line in zip(found, floors, lines, strict=True)
         ]
 
+    def floor(
+        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+    ) -> list[float]:
+        """The floor's name as the first category behind each context's labels; NaN where none."""
+        contexts = self._behind(asks, labels)
+        places = [(index, each, self._answer.floor) for index, each in enumerate(contexts)]
+        return self._floor(places, len(asks))
+
+    def _behind(
+        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+    ) -> list[Context]:
+        return [
+            ask.context.extended((*self._answer.spell(*sides), *self._answer.categories))
+            for ask, sides in zip(asks, labels, strict=True)
+        ]
+
     def _named(
         self, found: list[tuple[NamedCategory, float]], floor: float, line: Written
     ) -> Named:
         categories = tuple(CategoryScore(name=each.name, score=score) for each, score in found)
         named_floor = max((c.score or 0.0 for c in categories if c.name == FLOOR), default=0.0)
         finite = line.ended != "not_finite" and not math.isnan(floor)
-        return Named(categories, max(floor, named_floor), len(line.ids), finite)
+        complete = line.ended != "length"
+        return Named(categories, max(floor, named_floor), len(line.ids), complete, finite)
 
     def _write(self, contexts: Sequence[Context], budgets: Sequence[int]) -> list[Written]:
         lines: list[Written | None] = [None] * len(contexts)

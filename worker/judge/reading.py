@@ -26,11 +26,12 @@ class Ask:
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """Labels, scores and categories read from one context; ``tokens`` counts what was decoded."""
+    """What is read from one context, as in ``base.Judgement``; ``tokens`` counts what was decoded."""
 
     user: Side
     response: Side | None
     categories: tuple[CategoryScore, ...] = ()
+    categories_complete: bool = True
     floor_score: float = 0.0
     tokens: int = 0
 

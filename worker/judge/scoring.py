@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import Label
@@ -13,6 +16,7 @@ from worker.judge.labelling import MIN_CONSTANT, Labeller, Limits, Sides
 from worker.judge.labels import AnswerTokens
 from worker.judge.naming import Namer
 from worker.judge.reading import Ask, Reading
+from worker.policy.floor import FLOOR_THRESHOLD
 
 
 class Reader:
@@ -37,34 +41,80 @@ class Reader:
         """A reading of every context, or why there is none; order kept."""
         sides = self._labeller.label(asks)
         readings: list[Reading | Undecided] = []
-        unsafe: list[tuple[int, tuple[Label, Label | None]]] = []
+        unsafe: list[_Behind] = []
+        suspected: list[_Behind] = []
         for index, (ask, each) in enumerate(zip(asks, sides, strict=True)):
             if isinstance(each, Undecided):
                 readings.append(each)
                 continue
             readings.append(Reading(user=each.user, response=each.response, tokens=each.tokens))
-            labels = _counted(each, ask.threshold)
-            if "unsafe" in labels:
-                unsafe.append((index, labels))
-        named = self._namer.name(
-            [asks[index] for index, _ in unsafe], [labels for _, labels in unsafe]
-        )
-        for (index, _), found in zip(unsafe, named, strict=True):
-            reading = readings[index]
-            assert isinstance(reading, Reading)
-            if not found.finite:
-                readings[index] = Undecided(
-                    UndecidedReason.NOT_FINITE, detail="the logits of the categories are not finite"
-                )
-                continue
-            readings[index] = Reading(
-                user=reading.user,
-                response=reading.response,
-                categories=found.categories,
-                floor_score=found.floor_score,
-                tokens=reading.tokens + found.tokens,
-            )
+            if "unsafe" in (labels := _counted(each, ask.threshold)):
+                unsafe.append(_Behind(index, labels))
+            elif "unsafe" in (labels := _counted(each, FLOOR_THRESHOLD)):
+                suspected.append(_Behind(index, labels))
+        self._name(asks, unsafe, readings)
+        self._look_for_floor(asks, suspected, readings)
         return readings
+
+    def _name(
+        self, asks: Sequence[Ask], unsafe: Sequence[_Behind], readings: list[Reading | Undecided]
+    ) -> None:
+        """The category line of what counts as unsafe."""
+        named = self._namer.name(
+            [asks[each.index] for each in unsafe], [each.labels for each in unsafe]
+        )
+        for each, found in zip(unsafe, named, strict=True):
+            reading = readings[each.index]
+            assert isinstance(reading, Reading)
+            readings[each.index] = (
+                msgspec.structs.replace(
+                    reading,
+                    categories=found.categories,
+                    categories_complete=found.complete,
+                    floor_score=_chance_unsafe(reading) * found.floor,
+                    tokens=reading.tokens + found.tokens,
+                )
+                if found.finite
+                else _not_finite()
+            )
+
+    def _look_for_floor(
+        self, asks: Sequence[Ask], suspected: Sequence[_Behind], readings: list[Reading | Undecided]
+    ) -> None:
+        """The floor of what counts as safe, but not so surely that it cannot break the floor.
+
+        Below ``FLOOR_THRESHOLD`` the product with P(unsafe) cannot reach it, whatever the name.
+        """
+        floors = self._namer.floor(
+            [asks[each.index] for each in suspected], [each.labels for each in suspected]
+        )
+        for each, floor in zip(suspected, floors, strict=True):
+            reading = readings[each.index]
+            assert isinstance(reading, Reading)
+            score = _chance_unsafe(reading) * floor
+            readings[each.index] = (
+                _not_finite()
+                if math.isnan(score)
+                else msgspec.structs.replace(reading, floor_score=score)
+            )
+
+
+class _Behind(NamedTuple):
+    """A context whose categories are asked for, behind these labels."""
+
+    index: int
+    labels: tuple[Label, Label | None]
+
+
+def _chance_unsafe(reading: Reading) -> float:
+    """P(unsafe) of the side the model thinks worse of."""
+    return max(reading.user.score, reading.response.score if reading.response else 0.0)
+
+
+def _not_finite() -> Undecided:
+    return Undecided(
+        UndecidedReason.NOT_FINITE, detail="the logits of the categories are not finite"
+    )
 
 
 def _counted(sides: Sides, threshold: float) -> tuple[Label, Label | None]:

@@ -55,5 +55,7 @@ def concluded(trace: str, reading: Reading) -> Thought:
         user=reading.user,
         response=reading.response,
         categories=reading.categories,
+        categories_complete=reading.categories_complete,
+        floor_score=reading.floor_score,
         skipped=SkippedReasoning.CONTRADICTORY.value if contradicts else None,
     )
