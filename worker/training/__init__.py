@@ -1,0 +1,1 @@
+"""Making checkpoints: the recipe of the bundled demonstration checkpoint."""

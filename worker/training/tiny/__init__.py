@@ -1,0 +1,1 @@
+"""The recipe of the demonstration checkpoint: from nothing, seeded, on two CPU cores."""

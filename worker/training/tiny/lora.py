@@ -1,0 +1,139 @@
+"""The adapter: LoRA on the real template, with all answer lines, THINK traces and images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional
+from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
+
+from worker.training.tiny.cases import Case, Mix, draw_case
+from worker.training.tiny.dense import schedule
+from worker.training.tiny.packing import IGNORED, Batch, Packer, Row, collate, see_images
+from worker.training.tiny.progress import Progress
+from worker.training.tiny.prompt import TURN_CLOSE, closing_text
+from worker.training.tiny.rubrics import MODES, draw_rubric
+from worker.training.tiny.seeding import stream
+from worker.training.tiny.vision import image_pool, soft_tokens
+from worker.training.tiny.vocabulary import Vocabulary
+
+MIX = Mix(response=0.4, folded=0.1, image=0.12, think=0.35, no_categories=0.08, long=0.015)
+_MODE_WEIGHTS = (3, 3, 3, 4)
+_CONSTANT_WEIGHT = 0.2
+TARGETS = (
+    r".*language_model\.layers\.\d+\."
+    r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
+)
+"""All seven projections of every text layer; the image tower and the embedding stay the base's."""
+
+
+class AdapterTrainer:
+    """Owns the frozen base with its adapter, and the pool of images as soft tokens."""
+
+    def __init__(
+        self,
+        model: Gemma3ForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        vocabulary: Vocabulary,
+        seed: int,
+        *,
+        rank: int = 16,
+        images: int = 3000,
+    ) -> None:
+        torch.manual_seed(seed)
+        self._pool = image_pool(seed + 1, images)
+        self._soft = soft_tokens(model, self._pool)
+        self._place = {id(spec): index for index, spec in enumerate(self._pool)}
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=TARGETS)
+        self.peft: PeftModel = get_peft_model(model, config)
+        self._text = model.model.language_model
+        self._table = model.get_input_embeddings().weight.detach()
+        self._packer = Packer(tokenizer, vocabulary)
+        self._padding = vocabulary.ids["<pad>"]
+        self._image_token = vocabulary.ids["<image_soft_token>"]
+        constant = {"constant", "blank constant", "line"}
+        self._weights = torch.tensor(
+            [
+                _CONSTANT_WEIGHT if vocabulary.form_names[form] in constant else 1.0
+                for form in vocabulary.form
+            ]
+        )
+        self._rng = stream("lora", seed)
+
+    def batch(self, rows: int, budget: int) -> Batch:
+        """Fresh rows of real prompts with their answers, each row under its own rubric."""
+        packed: list[Row] = []
+        shown: list[Case] = []
+        for _ in range(rows):
+            rubric = draw_rubric(self._rng, self._rng.choices(MODES, _MODE_WEIGHTS)[0])
+            cases = [draw_case(self._rng, rubric, MIX, None, self._pool) for _ in range(16)]
+            row, taken = self._packer.row(
+                rubric,
+                cases,
+                lambda case: closing_text(case.kwargs),
+                lambda case: case.answer() + TURN_CLOSE,
+                budget,
+            )
+            packed.append(row)
+            shown += [case for case in taken if case.image is not None]
+        batch = collate(packed, shown, self._padding)
+        see_images(batch, self._image_token)
+        return batch
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Weighted cross-entropy of the answers and, for the log, the shares of right tokens."""
+        embedded = self._table[batch["tokens"]] * math.sqrt(self._table.shape[1])
+        soft = batch["tokens"] == self._image_token
+        if batch.images:
+            places = [self._place[id(case.image)] for case in batch.images]
+            embedded[soft] = self._soft[places].flatten(0, 1)
+        states = self._text(
+            inputs_embeds=embedded,
+            attention_mask=batch.masks,
+            position_ids=batch["position"],
+            use_cache=False,
+        ).last_hidden_state
+        asked = batch["target"] != IGNORED
+        wanted = batch["target"][asked]
+        logits = states[asked] @ self._table.T
+        weights = self._weights[wanted]
+        each = functional.cross_entropy(logits, wanted, reduction="none")
+        hit = (logits.argmax(-1) == wanted).float()
+        informative = weights == 1.0
+        return (each * weights).sum() / weights.sum(), {
+            "constant": hit[~informative].mean().item(),
+            "informative": hit[informative].mean().item(),
+        }
+
+
+def train_adapter(
+    trainer: AdapterTrainer,
+    steps: int,
+    *,
+    rows: int = 5,
+    budget: int = 560,
+    rate: float = 2e-3,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[float]:
+    """Train the adapter for ``steps``; returns the loss of every step."""
+    parameters = [p for p in trainer.peft.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    progress = Progress("adapter", steps, report)
+    history = []
+    for step in range(steps):
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = rate * schedule(step, steps, min(100, max(1, steps // 5)))
+        loss, right = trainer.loss(trainer.batch(rows, budget))
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        history.append(loss.item())
+        progress.step(step, {"answer": loss.item()}, right, time.perf_counter() - began)
+    return history
