@@ -77,6 +77,7 @@ def free_policy(path: Path) -> Policy:
         "version": 1,
         "owner": "command-line@localhost",
         "topics": ["command-line"],
+        "description": "Conversations of users and an assistant.",
         "builtin": {"enabled": False},
         "custom": rules,
     }
