@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import time
@@ -70,12 +71,14 @@ async def _spawn(config: Path, log: Path) -> asyncio.subprocess.Process:
 
 async def _ready(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
     deadline = time.monotonic() + START_S
-    while not await asyncio.to_thread(_answers, f"http://127.0.0.1:{port}/readyz"):
+    while missing := await asyncio.to_thread(_missing, f"http://127.0.0.1:{port}/readyz"):
         if process.returncode is not None:
             tail = await asyncio.to_thread(_last_lines, log)
             raise FatalError(f"the worker ended with code {process.returncode}:\n{tail}")
         if time.monotonic() > deadline:
-            raise FatalError(f"the worker was not ready after {START_S:.0f} s; see {log}")
+            raise FatalError(
+                f"the worker was not ready after {START_S:.0f} s: {missing}; its log: {log}"
+            )
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -85,12 +88,17 @@ def _last_lines(log: Path) -> str:
     return "\n".join([line for line in lines if line.startswith("error:")] or lines[-5:])
 
 
-def _answers(url: str) -> bool:
+def _missing(url: str) -> str:
+    """What the worker says it is waiting for; empty when it is ready."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own address
+            return ""
+    except urllib.error.HTTPError as error:
+        with error:
+            problems = json.loads(error.read() or b"{}").get("problems", [])
+        return "; ".join(problem["detail"] for problem in problems) or str(error)
+    except (OSError, ValueError):
+        return "it does not answer yet"
 
 
 async def _stream(
