@@ -154,6 +154,15 @@ def test_nothing_in_a_policy_lowers_the_floor(
     assert [c.severity for c in decision.categories] == ["critical"]
 
 
+def test_a_category_line_that_was_cut_off_is_never_cleared() -> None:
+    """Every name that was read is suppressed, but nobody knows which would have followed."""
+    lax = policy(builtin=BuiltinPass(suppress=("Violence", "Threat")))
+    whole = judged(0.9, "Violence", "Threat")
+    cut = judged(0.9, "Violence", "Threat", complete=False)
+    assert decide(lax, [whole], []).outcome == "safe"
+    assert decide(lax, [cut], []).outcome == "unsafe"
+
+
 def test_the_strictest_action_of_all_categories_wins() -> None:
     mixed = policy(
         builtin=BuiltinPass(severity={"Profanity": "low", "Malware": "critical"}),

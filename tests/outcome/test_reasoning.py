@@ -9,7 +9,7 @@ from worker.judge.base import Thought
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult
 from worker.outcome.reasoning import shorten
-from worker.policy.model import Think
+from worker.policy.model import BuiltinPass, Think, Thresholds
 from worker.policy.taxonomy import FLOOR
 
 
@@ -59,6 +59,22 @@ def test_a_trace_that_does_not_count_keeps_the_outcome_and_is_recorded(
 @pytest.mark.parametrize("when", ["always", "unsafe", "uncertain"])
 def test_thinking_alone_never_lowers_the_floor(when: str) -> None:
     assert decided(when, 0.9, thought(0.0), FLOOR).outcome == "unsafe"
+
+
+def test_a_floor_that_only_the_trace_came_near_is_not_cleared_with_a_suppressed_name() -> None:
+    """The trace names a suppressed category, with the floor at 0.3 behind it."""
+    lax = policy(think=Think(when="always"), builtin=BuiltinPass(suppress=("Sexual",)))
+    for floor, outcome in ((0.3, "unsafe"), (0.05, "safe")):
+        judged = judgement(0.1, thought=thought(0.9, "Sexual", floor=floor))
+        result = PassResult(source="builtin", judgement=judged)
+        assert decide(lax, [result], []).outcome == outcome
+
+
+def test_the_threshold_decides_about_the_score_behind_a_trace_too() -> None:
+    for threshold, outcome in ((0.3, "unsafe"), (0.5, "safe")):
+        strict = policy(think=Think(when="always"), thresholds=Thresholds(unsafe=threshold))
+        result = PassResult(source="builtin", judgement=judgement(0.1, thought=thought(0.4)))
+        assert decide(strict, [result], []).outcome == outcome
 
 
 def test_a_trace_that_forgets_the_response_does_not_count() -> None:

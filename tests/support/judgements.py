@@ -15,6 +15,7 @@ def judgement(
     *categories: str,
     response: float | None = None,
     floor: float = 0.0,
+    complete: bool = True,
     thought: Thought | None = None,
 ) -> Judgement:
     """A judgement by scores (P(unsafe)) and named categories."""
@@ -22,16 +23,20 @@ def judgement(
         user=side(user),
         response=None if response is None else side(response),
         categories=tuple(CategoryScore(name=name, score=0.9) for name in categories),
+        categories_complete=complete,
         floor_score=floor,
         thought=thought,
     )
 
 
-def thought(user: float | None, *categories: str, skipped: str | None = None) -> Thought:
+def thought(
+    user: float | None, *categories: str, floor: float = 0.0, skipped: str | None = None
+) -> Thought:
     return Thought(
         trace="One. Two. Three. Four.",
         user=None if user is None else side(user),
         categories=tuple(CategoryScore(name=name) for name in categories),
+        floor_score=floor,
         skipped=skipped,
     )
 

@@ -14,6 +14,7 @@ from worker.judge.loading import Checkpoint
 from worker.judge.parse import split_categories
 from worker.judge.prompt import Prompter, answer_budget
 from worker.judge.reading import Reading
+from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.taxonomy import FLOOR
 
 
@@ -50,8 +51,18 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
         for side in (user, response)
         if side is not None
     ]
+    chance = max(side.score for side in (user, response) if side is not None)
     if "unsafe" not in counted:
-        return Reading(user=user, response=response)
+        suspected = [
+            "unsafe" if side.score >= FLOOR_THRESHOLD else "safe"
+            for side in (user, response)
+            if side is not None
+        ]
+        if "unsafe" not in suspected:
+            return Reading(user=user, response=response)
+        lines = (*answer.spell(*suspected), *answer.categories)  # type: ignore[arg-type]
+        floor = chance * _spelled(model, context, lines, answer.floor)
+        return Reading(user=user, response=response, floor_score=floor)
     lines = (*answer.spell(*counted), *answer.categories)  # type: ignore[arg-type]
     ids = generate(model, context, lines, answer_budget(request.rubric))
     for count in range(len(ids)):
@@ -79,7 +90,13 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
             continue
         floor = max(floor, _spelled(model, context, before, name))
     floor = max([floor, *(c.score or 0.0 for c in categories if c.name == FLOOR)])
-    return Reading(user=user, response=response, categories=tuple(categories), floor_score=floor)
+    return Reading(
+        user=user,
+        response=response,
+        categories=tuple(categories),
+        categories_complete=len(ids) < answer_budget(request.rubric),
+        floor_score=chance * floor,
+    )
 
 
 def _spelled(model: Any, context: Context, before: Sequence[int], name: Sequence[int]) -> float:

@@ -26,7 +26,7 @@ class Ask:
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read from one context, as in ``base.Judgement``; ``tokens`` counts what was decoded."""
+    """What is read from one context (see ``base.Judgement``); ``tokens`` were decoded for it."""
 
     user: Side
     response: Side | None

@@ -61,12 +61,12 @@ class Reader:
     ) -> None:
         """The category line of what counts as unsafe."""
         named = self._namer.name(
-            [asks[each.index] for each in unsafe], [each.labels for each in unsafe]
+            [asks[each.place] for each in unsafe], [each.labels for each in unsafe]
         )
         for each, found in zip(unsafe, named, strict=True):
-            reading = readings[each.index]
+            reading = readings[each.place]
             assert isinstance(reading, Reading)
-            readings[each.index] = (
+            readings[each.place] = (
                 msgspec.structs.replace(
                     reading,
                     categories=found.categories,
@@ -86,13 +86,13 @@ class Reader:
         Below ``FLOOR_THRESHOLD`` the product with P(unsafe) cannot reach it, whatever the name.
         """
         floors = self._namer.floor(
-            [asks[each.index] for each in suspected], [each.labels for each in suspected]
+            [asks[each.place] for each in suspected], [each.labels for each in suspected]
         )
         for each, floor in zip(suspected, floors, strict=True):
-            reading = readings[each.index]
+            reading = readings[each.place]
             assert isinstance(reading, Reading)
             score = _chance_unsafe(reading) * floor
-            readings[each.index] = (
+            readings[each.place] = (
                 _not_finite()
                 if math.isnan(score)
                 else msgspec.structs.replace(reading, floor_score=score)
@@ -100,9 +100,9 @@ class Reader:
 
 
 class _Behind(NamedTuple):
-    """A context whose categories are asked for, behind these labels."""
+    """A context (its place in the batch) whose categories are asked for, behind these labels."""
 
-    index: int
+    place: int
     labels: tuple[Label, Label | None]
 
 

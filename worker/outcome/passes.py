@@ -58,13 +58,18 @@ def read(result: PassResult, policy: Policy) -> Reading:
     threshold = policy.thresholds.unsafe
     user = _at(judgement.user, threshold)
     response = _at(judgement.response, threshold) if judgement.response else None
-    categories = judgement.categories
+    categories, complete = judgement.categories, judgement.categories_complete
+    floor_score = judgement.floor_score
     skipped = None
     if judgement.thought is not None:
+        thought = _thresholded(judgement.thought, threshold)
         user, response, categories, skipped = _refine(
-            judgement.thought, policy.think.when, user, response, categories
+            thought, policy.think.when, user, response, categories
         )
-    floor = judgement.floor_score >= FLOOR_THRESHOLD or any(
+        if skipped is None:
+            complete = complete and thought.categories_complete
+            floor_score = max(floor_score, thought.floor_score)
+    floor = floor_score >= FLOOR_THRESHOLD or any(
         _is_floor(category) for category in (*judgement.categories, *categories)
     )
     kept, suppressed = _suppress(result.source, policy, categories)
@@ -79,14 +84,23 @@ def read(result: PassResult, policy: Policy) -> Reading:
         skipped=skipped,
     )
     if floor:
-        return _raise_to_floor(reading, judgement)
-    if reading.unsafe and suppressed and not kept:
+        return _raise_to_floor(reading, judgement, floor_score)
+    if reading.unsafe and suppressed and not kept and complete:
         return _cleared(reading)
     return reading
 
 
 def _at(side: Side, threshold: float) -> Side:
     return Side(label="unsafe" if side.score >= threshold else "safe", score=side.score)
+
+
+def _thresholded(thought: Thought, threshold: float) -> Thought:
+    """A trace's labels by the policy's threshold, as those of the score in front of it."""
+    return msgspec.structs.replace(
+        thought,
+        user=_at(thought.user, threshold) if thought.user else None,
+        response=_at(thought.response, threshold) if thought.response else None,
+    )
 
 
 def _refine(
@@ -129,11 +143,11 @@ def _suppress(
     return kept, dropped
 
 
-def _raise_to_floor(reading: Reading, judgement: Judgement) -> Reading:
+def _raise_to_floor(reading: Reading, judgement: Judgement, floor_score: float) -> Reading:
     """The floor makes its pass unsafe, on the side that the model thought worse of."""
     categories = reading.categories
     if not any(_is_floor(category) for category in categories):
-        floor = CategoryScore(name=FLOOR, score=judgement.floor_score)
+        floor = CategoryScore(name=FLOOR, score=floor_score)
         categories = (*categories, floor)
     if reading.unsafe:
         return msgspec.structs.replace(reading, categories=categories)
