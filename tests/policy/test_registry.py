@@ -26,12 +26,13 @@ class WordCheck:
     def __init__(self) -> None:
         self.checked: list[str] = []
         self.away = False
+        self.error: Exception = DependencyUnavailable("judge")
         self.turned_away = asyncio.Event()
 
     async def __call__(self, policy: Policy) -> Sequence[ExampleResult]:
         if self.away:
             self.turned_away.set()
-            raise DependencyUnavailable("judge")
+            raise self.error
         self.checked.append(policy.name)
         return await check_examples(policy, self._judge, checkpoint=None)
 
@@ -444,9 +445,11 @@ def test_a_candidate_that_does_not_fit_is_refused(
         PolicyRegistry(tmp_path).load()
 
 
-async def test_watching_takes_changes_in_by_itself(tmp_path: Path) -> None:
-    """No signal and no restart; a judge that is away does not end the watch."""
+@pytest.mark.parametrize("error", [DependencyUnavailable("judge"), RuntimeError("a bug")])
+async def test_watching_takes_changes_in_by_itself(tmp_path: Path, error: Exception) -> None:
+    """No signal and no restart; neither a judge that is away nor a bug ends the watch."""
     check = WordCheck()
+    check.error = error
     path = put(tmp_path)
     registry = await live(tmp_path, check)
     watch = asyncio.create_task(registry.watch(0.01))

@@ -150,7 +150,7 @@ class PolicyRegistry:
                 return False
             try:
                 await self._take_in(files)
-            except DependencyUnavailable:
+            except Exception:  # what was read is not live yet: the next call reads it again
                 self._pending = True
                 self._watch.forget()
                 raise
@@ -165,6 +165,8 @@ class PolicyRegistry:
                 await self.reload()
             except DependencyUnavailable as error:
                 logger.warning("policies not reloaded: %s", error)
+            except Exception as error:  # one bad look must not be the last one
+                logger.error("policies not reloaded: %s", type(error).__name__)
 
     async def _take_in(self, files: tuple[PolicyFile, ...] | None) -> None:
         if files is not None:
