@@ -11,8 +11,10 @@ import pytest
 from tests.stream.conformance import eventually
 from tests.support.log_backends import LocalBackend, create, read, write
 from worker.errors import DependencyUnavailable, FatalError
-from worker.stream.base import Delivery, Output, Processor
+from worker.stream.base import Claim, Delivery, Output, Processor, TopicPartition
 from worker.stream.factory import open_log
+from worker.stream.local import LocalLog
+from worker.stream.local_journal import Journal
 from worker.stream.runner import StreamRunner
 
 
@@ -240,6 +242,51 @@ async def test_stop_drains_what_is_in_flight(backend: LocalBackend) -> None:
     await task
     assert started == list(range(8))
     assert await values(backend) == [b"%05d" % number for number in range(8)]
+
+
+class StuckDoor(LocalLog):
+    """A log that cannot be left."""
+
+    async def stop(self) -> None:
+        await super().stop()
+        raise OSError("the door is stuck")
+
+
+async def test_a_log_that_cannot_be_left_does_not_keep_the_worker(backend: LocalBackend) -> None:
+    """Everything was committed before: stopping goes on as if it had been left."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 1))
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        return verdict(backend, delivery)
+
+    settings = backend.settings
+    log = StuckDoor(settings.log.directory, settings.kafka.group_id)
+    runner = StreamRunner(log, judge, [backend.topic], settings.stream)
+    task = asyncio.create_task(runner.run())
+    await committed(runner, 1)
+    async with asyncio.timeout(10):
+        await runner.stop()
+        await task
+
+
+async def test_a_partition_that_comes_while_stopping_is_not_tried(backend: LocalBackend) -> None:
+    """An attempt counted for nothing would bring its head nearer to being given up."""
+    await create(backend, partitions=1)
+    settings = backend.settings
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    await runner.stop()
+    await runner.assigned(
+        [Claim(source=TopicPartition(backend.topic, 0), generation=1, next_offset=0)]
+    )
+    assert runner.status().partitions == ()
+    journal = Journal(settings.log.directory)
+    assert journal.commits == {}
+    journal.close()
 
 
 async def test_a_drain_is_bounded_and_late_results_are_dropped(tmp_path: Path) -> None:

@@ -153,16 +153,23 @@ class StreamRunner:
     async def _end(self) -> None:
         self._stopping = True
         self._assigned = False
-        await self._isolation.stop()
-        for lane in list(self._lanes.values()):
-            await self._drop(lane)
-        await self._pool.stop()
-        with contextlib.suppress(TimeoutError):
+        try:
+            await self._isolation.stop()
+            for lane in list(self._lanes.values()):
+                await self._drop(lane)
+            await self._pool.stop()
             await asyncio.wait_for(self._log.stop(), LEAVE_S)
-        self._ended.set()
+        except Exception as error:  # everything is committed or will be delivered again
+            log.warning(
+                "the log was not left in order", extra={"error": Public(type(error).__name__)}
+            )
+        finally:
+            self._ended.set()
 
     async def assigned(self, claims: Sequence[Claim]) -> None:
         """Take over partitions; each head's attempt is committed before its record is seen."""
+        if self._stopping:  # nothing will be tried here: do not count an attempt
+            return
         now = self._clock.monotonic()
         settings = self._settings
         lanes = [
