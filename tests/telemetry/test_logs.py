@@ -29,6 +29,7 @@ from worker.errors import (
 from worker.settings import Settings, Telemetry
 from worker.stream.base import TopicPartition
 from worker.telemetry.canonical import canonical_line, log_dead_letter, log_event
+from worker.telemetry.event_lines import EventLines
 from worker.telemetry.event_span import event_span
 from worker.telemetry.log_limit import RepeatLimit
 from worker.telemetry.logs import EXTRA_FIELDS, configure_logging
@@ -37,6 +38,21 @@ from worker.telemetry.providers import configure
 from worker.telemetry.redact import Public, publish, publish_settings
 
 logger = logging.getLogger("worker.tests")
+
+
+class FullDisk(io.StringIO):
+    def write(self, _: str, /) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_an_event_is_judged_although_its_line_cannot_be_written() -> None:
+    """A log on a full disk costs lines, not verdicts."""
+    EventLines(FullDisk()).write("event judged", {"outcome": "safe"})
+    closed = io.StringIO()
+    closed.close()
+    EventLines(closed).write("event judged", {"outcome": "safe"})
+
+
 TEXT = Telemetry(log_format="text", log_level="debug")
 
 

@@ -8,6 +8,7 @@ event loop are flushed together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import IO, Any
@@ -22,7 +23,7 @@ LOGGER = "worker.event"
 
 
 class EventLines:
-    """Writes JSON lines to ``stream``, each in one piece."""
+    """Writes JSON lines to ``stream``, each in one piece. What it cannot write is lost."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -47,7 +48,10 @@ class EventLines:
             text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError:  # an id with half a surrogate pair is escaped, never a line lost
             text = orjson.dumps(printable(line), option=orjson.OPT_APPEND_NEWLINE)
-        self._stream.write(text.decode())
+        try:
+            self._stream.write(text.decode())
+        except (OSError, ValueError):  # a full disk, a closed stream: no reason to judge no more
+            return
         if not self._flushing:
             self._flushing = True
             try:
@@ -65,7 +69,8 @@ class EventLines:
 
     def _flush(self) -> None:
         self._flushing = False
-        self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 sink: EventLines | None = None
