@@ -83,6 +83,15 @@ async def test_one_bad_request_does_not_harm_its_neighbours(open_rig: Open) -> N
     assert "user content" not in str(judged[4])
 
 
+async def test_a_bug_of_the_device_thread_is_fatal_to_what_it_had_in_hand(open_rig: Open) -> None:
+    """Not only to what comes next: nothing may wait for an answer that never comes."""
+    rig = await open_rig()
+    rig.device.read = lambda *_: []  # one result too few
+    async with asyncio.timeout(20):
+        with pytest.raises(FatalError):
+            await rig.judge.judge(request())
+
+
 async def test_logits_that_are_not_finite_are_undecided_and_never_safe(open_rig: Open) -> None:
     """NaN in one row is that row's; the neighbours' scores stay what they were."""
     rig = await open_rig()

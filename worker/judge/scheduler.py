@@ -182,7 +182,9 @@ class Scheduler:
                 self._refuse(FatalError("the device is lost; end this process and start another"))
             except Exception as error:  # a bug here must end the process, not hang its events
                 logger.exception("the judge's device thread failed")
-                self._refuse(FatalError(f"the device thread failed: {type(error).__name__}"))
+                fatal = FatalError(f"the device thread failed: {type(error).__name__}")
+                self._refuse(fatal)
+                self._answer([*batch, *starting], fatal)
         self._abandon()
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
