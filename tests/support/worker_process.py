@@ -18,7 +18,7 @@ from tests.support.kafka import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_EVERY_S = 0.05
-START_S = 60.0
+START_S = 120.0
 
 
 def run_command(config: Path) -> list[str]:
