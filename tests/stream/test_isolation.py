@@ -58,6 +58,34 @@ async def run_until(backend: LocalBackend, judge: Processor, count: int) -> None
     await task
 
 
+async def test_what_came_after_the_crashes_is_not_suspected(backend: LocalBackend) -> None:
+    """However often workers ended on an empty partition: no record can have ended them."""
+    await suspect(backend, 1, {0: Mark(attempts=2)})
+    alone: list[bool] = []
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        alone.append(delivery.isolated)
+        return verdict(backend, delivery)
+
+    log = open_log(backend.settings)
+    runner = StreamRunner(log, judge, [backend.topic], backend.settings.stream)
+    task = asyncio.create_task(runner.run())
+
+    async def claimed_it() -> bool:
+        return bool(runner.status().partitions)
+
+    async def done() -> bool:
+        return runner.status().events_committed == 20
+
+    await eventually(claimed_it)
+    assert mark_of(backend, 0) == Mark(attempts=2)
+    await write(backend, [Output(topic=backend.topic, key=b"k", value=b"v")] * 20)
+    await eventually(done)
+    await runner.stop()
+    await task
+    assert alone == [False] * 20
+
+
 async def test_a_suspected_record_is_the_only_one_in_flight(backend: LocalBackend) -> None:
     """While one is delivered alone, no record of any partition is beside it."""
     await suspect(backend, 3, {1: Mark(attempts=2)})

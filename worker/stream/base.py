@@ -84,7 +84,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     ``generation`` changes with every assignment: work of an older claim is dropped.
     ``attempts`` is how often ``next_offset`` was claimed before without progress; ``until`` is the
-    end of the suspected records (see ``Mark``).
+    end of the suspected records (see ``Mark``). ``end`` is the partition's end as of the claim:
+    no record from there on can have been in flight before; None where it is not known.
     """
 
     source: TopicPartition
@@ -92,6 +93,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     attempts: int = 0
     until: int = 0
+    end: int | None = None
 
 
 class Owner(Protocol):

@@ -99,13 +99,9 @@ class Claims:
             offsets = await committed_offsets(
                 self._admin, kafka.group_id, sources, kafka.request_timeout_s
             )
-            starts = (
-                await self._consumer.beginning_offsets(
-                    [aiokafka.TopicPartition(*source) for source in sources]
-                )
-                if sources
-                else {}
-            )
+            asked = [aiokafka.TopicPartition(*source) for source in sources]
+            starts = await self._consumer.beginning_offsets(asked)
+            ends = await self._consumer.end_offsets(asked)
             claims = []
             for source in sources:
                 offset, mark = offsets[source]
@@ -118,6 +114,7 @@ class Claims:
                     next_offset=start if offset is None else offset,
                     attempts=mark.attempts,
                     until=mark.until,
+                    end=ends[aiokafka.TopicPartition(*source)],
                 )
                 self._consumer.seek(aiokafka.TopicPartition(*source), claim.next_offset)
                 claims.append(claim)

@@ -59,6 +59,8 @@ class Lane:
         self.until = claim.until
         if claim.attempts >= isolate_after and self.until <= claim.next_offset:
             self.until = claim.next_offset + span
+            if claim.end is not None:
+                self.until = min(self.until, claim.end)
         self._isolate_after = isolate_after
 
     @property

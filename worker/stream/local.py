@@ -150,6 +150,7 @@ class LocalLog:
                         next_offset=commit.next_offset if commit else 0,
                         attempts=commit.attempts if commit else 0,
                         until=commit.until if commit else 0,
+                        end=journal.end(source),
                     )
                 )
             return encode_frame(epochs=epochs)

@@ -184,7 +184,8 @@ class StreamRunner:
         self._changed()
 
     async def _count_attempt(self, lane: Lane) -> None:
-        mark = Mark(attempts=lane.claim.attempts + 1)
+        most = self._settings.poison_isolate_after  # more are counted against one record only
+        mark = Mark(attempts=min(lane.claim.attempts + 1, most))
         await self._log.commit(lane.claim, (), lane.claim.next_offset, mark)
         lane.mark = mark
 
