@@ -22,7 +22,7 @@ from worker.training.tiny.vocabulary import vocabulary
 class Steps:
     """Optimiser steps of each stage."""
 
-    base: int = 1100
+    base: int = 1000
     vision: int = 600
     adapter: int = 500
 

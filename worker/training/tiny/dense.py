@@ -90,6 +90,10 @@ class DenseTrainer:
             row, _taken = self._packer.row(
                 rubric, cases, lambda case: "\nOutput:", dense_answer, budget
             )
+            if rubric.mode in ("taxonomy", "policy"):
+                phrases = list(dict.fromkeys(rubric.active.values()))
+                self._rng.shuffle(phrases)
+                self._packer.recite(row, phrases)
             packed.append(row)
             modes.append(MODES.index(rubric.mode))
         return collate(packed, [], self._padding, modes)
@@ -147,7 +151,7 @@ def train_dense(
     trainer: DenseTrainer,
     steps: int,
     *,
-    rows: int = 6,
+    rows: int = 12,
     budget: int = 420,
     rate: float = 1.5e-3,
     report: Callable[[str], None] = lambda line: None,

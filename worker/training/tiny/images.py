@@ -70,7 +70,7 @@ def draw_spec(
     """A random arrangement of ``symbol`` and at most three ``shapes`` that do not overlap."""
     side = size or rng.choice((64, 96, 128, 160))
     width, height = side, side if size else round(side * rng.uniform(0.85, 1.15))
-    background = _colour(rng)
+    background = _background(rng)
     things: list[Placed] = []
     for name in ([symbol] if symbol else []) + list(shapes):
         for attempt in range(40):
@@ -82,18 +82,20 @@ def draw_spec(
                 for other in things
             )
             if apart:
-                colour = _colour(rng, against=background)
+                colour = _colour(rng)
                 things.append(Placed(name, x, y, extent, rng.uniform(-20, 20), colour))
                 break
     rng.shuffle(things)
     return ImageSpec(width, height, background, tuple(things))
 
 
-def _colour(rng: Random, against: Colour | None = None) -> Colour:
+def _background(rng: Random) -> Colour:
+    return rng.randint(185, 255), rng.randint(185, 255), rng.randint(185, 255)
+
+
+def _colour(rng: Random) -> Colour:
+    """A colour clearly darker than any background."""
     while True:
-        colour = (rng.randrange(256), rng.randrange(256), rng.randrange(256))
-        if against is None:
-            return colour
-        red, green, blue = (abs(a - b) for a, b in zip(colour, against, strict=True))
-        if 0.3 * red + 0.59 * green + 0.11 * blue > 60:
-            return colour
+        red, green, blue = rng.randrange(230), rng.randrange(200), rng.randrange(230)
+        if 0.3 * red + 0.59 * green + 0.11 * blue < 115:
+            return red, green, blue

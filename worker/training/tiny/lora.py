@@ -117,7 +117,7 @@ def train_adapter(
     *,
     rows: int = 5,
     budget: int = 560,
-    rate: float = 2e-3,
+    rate: float = 4e-3,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Train the adapter for ``steps``; returns the loss of every step."""

@@ -119,6 +119,17 @@ class Packer:
             taken.append(case)
         return row, taken
 
+    def recite(self, row: Row, phrases: Sequence[str]) -> None:
+        """Append an event that copies ``phrases`` out of the prefix, in an order not asked for."""
+        label, comma, *parts = self.encode(
+            [text.CATEGORY_LABEL, ",", *(f" {phrase}" for phrase in phrases)]
+        )
+        tokens, targets = list(label), [IGNORED] * len(label)
+        for part in parts:
+            tokens += [*part, *comma]
+            targets += [*part[1:], *comma, IGNORED]
+        self._append(row, tokens, row.event.count(_PREFIX), row.event[-1] + 1, targets)
+
     def _append(
         self, row: Row, tokens: list[int], start: int, event: int, targets: list[int]
     ) -> None:

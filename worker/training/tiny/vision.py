@@ -27,6 +27,7 @@ from worker.training.tiny.vocabulary import Vocabulary
 _SIDE = math.isqrt(IMAGE_TOKENS)
 _THINGS = (*SYMBOLS, *SHAPES)
 BACKGROUND = "<image_soft_token>"
+_BACKGROUND_WEIGHT = 0.3
 
 
 def image_pool(seed: int, count: int) -> list[ImageSpec]:
@@ -76,6 +77,7 @@ def train_vision(
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Train tower and projector against the frozen embedding; returns the loss of every step."""
+    torch.manual_seed(seed)
     pool = image_pool(seed, images)
     shown, wanted = pixels(pool), cells(pool)
     width = model.config.text_config.hidden_size
@@ -88,6 +90,8 @@ def train_vision(
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)
     progress = Progress("vision", steps, report)
+    weights = torch.ones(len(names))
+    weights[-1] = _BACKGROUND_WEIGHT
     history = []
     for step in range(steps):
         began = time.perf_counter()
@@ -97,8 +101,9 @@ def train_vision(
         soft = model.model.get_image_features(shown[chosen]).pooler_output
         goal = wanted[chosen]
         logits = 8 * functional.normalize(soft, dim=-1) @ functional.normalize(targets, dim=-1).T
-        named = functional.cross_entropy(logits.flatten(0, 1), goal.flatten())
-        near = functional.mse_loss(soft, targets[goal]) / targets.pow(2).mean()
+        named = functional.cross_entropy(logits.flatten(0, 1), goal.flatten(), weight=weights)
+        off = (soft - targets[goal]).pow(2).mean(-1) * weights[goal]
+        near = off.sum() / weights[goal].sum() / targets.pow(2).mean()
         loss = named + near
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
