@@ -8,10 +8,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.views import LIMITS, NOW, make_snapshot, make_stream
+from tests.support.views import (
+    LIMITS,
+    NOW,
+    TOPICS,
+    make_partition,
+    make_snapshot,
+    make_stream,
+)
 from worker.settings import Settings
 from worker.web.health import Health, limits_of, live, ready
 from worker.web.snapshot import WorkerSnapshot
+
+HELD = make_partition(TOPICS[0], 0, held_by="store")
+IDLE = make_partition(TOPICS[0], 1, inflight=0)
+STUCK = make_partition(TOPICS[0], 2)
 
 
 def snapshot(stream: dict[str, Any] | None = None, **changes: Any) -> WorkerSnapshot:
@@ -37,6 +48,7 @@ NOT_LIVE: list[tuple[str, WorkerSnapshot]] = [
     ("batch", snapshot(stalled_batch_s=60.1)),
     ("fatal", snapshot({"fatal": "fenced"})),
     ("progress", snapshot({"last_progress_at": NOW - 301})),
+    ("progress", snapshot({"partitions": (HELD, STUCK), "last_progress_at": NOW - 301})),
 ]
 NOT_READY: list[tuple[str, WorkerSnapshot]] = [
     ("model", snapshot(model_warm=False)),
@@ -65,8 +77,8 @@ def test_what_time_mends_makes_it_not_ready_but_live(code: str, state: WorkerSna
 @pytest.mark.parametrize(
     "state",
     [
-        snapshot({"paused_dependencies": ("store",), "last_progress_at": NOW - 9_000}),
-        snapshot({"inflight_events": 0, "last_progress_at": NOW - 9_000}),
+        snapshot({"partitions": (HELD,), "last_progress_at": NOW - 9_000}),
+        snapshot({"partitions": (IDLE,), "last_progress_at": NOW - 9_000}),
         snapshot(policy_problems=("policies/x.yaml:3: bad",)),
         snapshot(loop_lag_s=9.9, stalled_batch_s=59.9),
         snapshot({"last_progress_at": NOW - 299}),

@@ -73,8 +73,6 @@ class UndecidedReason(StrEnum):
     """The model's numbers are not finite."""
     OUT_OF_MEMORY = "out_of_memory"
     """The event alone does not fit into the device's memory."""
-    JUDGE_TIMEOUT = "judge_timeout"
-    """This event's judgement outlasted its deadline."""
     JUDGE_REJECTED = "judge_rejected"
     """The judge refused this event."""
     POISON = "poison"

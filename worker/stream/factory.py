@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.clock import Clock
 from worker.settings import Settings
-from worker.stream.admin import LocalAdmin, TopicAdmin
+from worker.stream.admin import LocalAdmin, TopicAdmin, output_topics
 from worker.stream.base import Log
 from worker.stream.local import LocalLog
 from worker.stream.reader import LocalReader, TopicReader
@@ -14,7 +14,12 @@ from worker.stream.writer import LocalWriter, TopicWriter
 def open_log(settings: Settings, *, clock: Clock | None = None) -> Log:
     """The group consumer with atomic commits; not started yet."""
     if settings.log.backend == "local":
-        return LocalLog(settings.log.directory, settings.kafka.group_id, fsync=settings.log.fsync)
+        return LocalLog(
+            settings.log.directory,
+            settings.kafka.group_id,
+            outputs=output_topics(settings),
+            fsync=settings.log.fsync,
+        )
     from worker.stream.kafka import KafkaLog
 
     return KafkaLog(settings, clock=clock)

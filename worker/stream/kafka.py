@@ -16,6 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from worker.clock import Clock, SystemClock
 from worker.errors import FatalError
 from worker.settings import Settings
+from worker.stream.admin import output_topics
 from worker.stream.base import UNMARKED, Claim, Mark, Output, Owner, Record, TopicPartition
 from worker.stream.kafka_claims import Claims, Owned, out_of_range
 from worker.stream.kafka_committer import close_client, producer_for
@@ -54,9 +55,7 @@ class KafkaLog:
         settings = self._settings
         self._admin = AIOKafkaAdminClient(**connection_options(settings.kafka, "admin"))
         await self._bootstrap(self._admin)
-        outputs = settings.topics
-        published = (outputs.verdicts, outputs.quarantine, outputs.dead_letter)
-        known = await wait_for_topics(self._admin, (*topics, *published))
+        known = await wait_for_topics(self._admin, (*topics, *output_topics(settings)))
         self._consumer = _consumer(settings)
         if settings.delivery == "at_least_once":
             self._producer = producer_for(settings, "producer")

@@ -38,8 +38,11 @@ class LocalLog:
     process whose file lock was taken away by hand cannot write twice.
     """
 
-    def __init__(self, directory: Path, group: str, *, fsync: bool = False) -> None:
+    def __init__(
+        self, directory: Path, group: str, *, outputs: Sequence[str] = (), fsync: bool = False
+    ) -> None:
         self._directory = directory
+        self._outputs = tuple(outputs)
         self._group = group
         self._fsync = fsync
         self._journal: Journal | None = None
@@ -56,7 +59,7 @@ class LocalLog:
         journal = self._journal = await asyncio.to_thread(
             Journal, self._directory, fsync=self._fsync
         )
-        missing = [topic for topic in topics if topic not in journal.topics]
+        missing = [name for name in (*topics, *self._outputs) if name not in journal.topics]
         if missing:
             raise FatalError(
                 f"missing topics: {', '.join(missing)}. Create them with "

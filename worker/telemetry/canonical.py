@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 
-from worker.contracts.verdict import Verdict
+from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.errors import UnreadableRecord
+from worker.policy.taxonomy import canonical_category
 from worker.stream.base import Record
 from worker.telemetry import event_lines
 from worker.telemetry.names import Canonical, LogField
@@ -64,7 +65,7 @@ def canonical_line(
     if verdict.undecided_reason is not None:
         line[Canonical.REASON] = verdict.undecided_reason
     if verdict.categories:
-        line[Canonical.CATEGORIES] = tuple(each.name for each in verdict.categories)
+        line[Canonical.CATEGORIES] = tuple(map(_category, verdict.categories))
     if verdict.cached:
         line[Canonical.CACHED] = True
     if user is not None:
@@ -97,6 +98,11 @@ def canonical_line(
     if age_ms is not None:
         line[Canonical.AGE_MS] = round(age_ms, 3)
     return line
+
+
+def _category(category: CategoryVerdict) -> str:
+    """A built-in name, or ``custom``: a free phrase may be the user's own words."""
+    return canonical_category(category.name) or "custom"
 
 
 def log_event(

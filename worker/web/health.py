@@ -73,7 +73,7 @@ def live(snapshot: WorkerSnapshot, limits: HealthLimits) -> Health:
         problems.append(Problem(code="batch", detail=f"{detail}{limits.batch_s:g}"))
     if stream is not None and stream.fatal is not None:
         problems.append(Problem(code="fatal", detail=stream.fatal))
-    if stream is not None and stream.inflight_events and not stream.paused_dependencies:
+    if stream is not None and any(p.inflight and p.held_by is None for p in stream.partitions):
         standstill = snapshot.now - stream.last_progress_at
         if standstill > limits.progress_s:
             detail = f"{stream.inflight_events} events in flight, none committed for"
