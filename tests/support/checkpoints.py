@@ -1,6 +1,7 @@
 """Checkpoints made on the spot: Gemma 3 with SigLIP, random sharp weights, a few hundred kB.
 
-They answer nothing sensible (seed 7 labels both ways, often undecidedly); they are for promises about the machinery (equality, faults, limits).
+They answer nothing sensible (seed 7 labels both ways, often undecidedly); they are for promises
+about the machinery (equality, faults, limits).
 """
 
 from __future__ import annotations
