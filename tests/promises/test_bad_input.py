@@ -45,7 +45,7 @@ async def run(directory: Path) -> Ended:
     )
     dead = sum(case.dead for case in cases)
     with WorkerProcess(place.config, directory / "log") as worker:
-        verdicts = await place.until(len(cases) - dead, dead, deadline_s=60)
+        verdicts = await place.until(len(cases) - dead, dead, deadline_s=120)
         assert worker.probe("/healthz")[0] == 200
         code = await asyncio.to_thread(worker.terminate)
     names = [case.name for case in cases]

@@ -71,7 +71,7 @@ async def test_a_store_that_goes_away_holds_partitions_and_blames_no_event(
             assert worker.probe("/healthz")[0] == 200
             during = await place.verdicts()
             store.start()
-            verdicts = await place.until(120, deadline_s=60)
+            verdicts = await place.until(120, deadline_s=120)
             assert worker.probe("/healthz")[0] == 200
     assert {verdict.outcome for verdict in during} == {"safe"}
     assert len({verdict.event_id for verdict in verdicts}) == len(verdicts) == 120

@@ -106,7 +106,7 @@ class WorkerPlace:
         return await self.read(self.settings.topics.dead_letter)
 
     async def until(
-        self, verdicts: int, dead_letters: int = 0, deadline_s: float = 30.0
+        self, verdicts: int, dead_letters: int = 0, deadline_s: float = 120.0
     ) -> list[Verdict]:
         """Wait for so many verdicts and dead letters at least; the verdicts."""
         names = self.settings.topics
@@ -120,7 +120,7 @@ class WorkerPlace:
 
 
 async def eventually(
-    met: Callable[[], bool], what: str, deadline_s: float = 30.0, every_s: float = LOOK_EVERY_S
+    met: Callable[[], bool], what: str, deadline_s: float = 60.0, every_s: float = LOOK_EVERY_S
 ) -> None:
     """Look again and again until ``met``; fails after ``deadline_s``."""
     deadline = time.monotonic() + deadline_s
