@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-import worker
 from worker.demo.pictures import BUCKET, write_pictures
 from worker.errors import ConfigurationError
 
@@ -15,11 +14,8 @@ MARKER = "this-is-a-demonstration"
 MAX_CONTEXT = 4096
 
 
-def starter_policies() -> Path:
-    """The starter pack: inside an installed package, beside it in a source tree."""
-    package = Path(worker.__file__).parent
-    installed = package / "starter_policies"
-    return installed if installed.is_dir() else package.parent / "policies"
+POLICIES = Path(__file__).parent / "policies"
+"""Five policies in the small vocabulary of the demonstration checkpoint."""
 
 
 def prepare(directory: Path, port: int) -> Path:
@@ -46,7 +42,7 @@ def prepare(directory: Path, port: int) -> Path:
             "buckets": [BUCKET],
         },
         "judge": {"backend": "local", "model": "tiny", "max_context": MAX_CONTEXT},
-        "policies": {"directory": str(starter_policies())},
+        "policies": {"directory": str(POLICIES)},
         "web": {"port": port},
     }
     file = directory / "worker.yaml"

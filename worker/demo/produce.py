@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from worker.demo.place import POLICIES
 from worker.demo.scenario import Scripted, script
 from worker.errors import ConfigurationError
 from worker.policy.bundle import policy_files
@@ -27,12 +28,12 @@ def outputs(records: Sequence[Scripted], topics: dict[str, str]) -> list[Output]
     """The script as records of the input topics.
 
     Raises:
-        ConfigurationError: a policy of the starter pack is missing.
+        ConfigurationError: a policy of the demonstration is missing.
     """
     missing = sorted({record.policy for record in records} - set(topics))
     if missing:
         raise ConfigurationError(
-            f"policies.directory: the script needs the starter policies {', '.join(missing)}"
+            f"policies.directory: the script needs the policies of {POLICIES}: {', '.join(missing)}"
         )
     return [
         Output(topic=topics[record.policy], key=record.key, value=record.value)
