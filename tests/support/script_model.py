@@ -7,24 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-
-
-class _History:
-    """The cache of a model whose only state is what was fed to it: one list of ids a row."""
-
-    def __init__(self, rows: list[list[int]]) -> None:
-        self.rows = rows
-
-    def batch_select_indices(self, index: torch.Tensor) -> None:
-        self.rows = [self.rows[place] for place in index.tolist()]
+from transformers import DynamicCache
 
 
 class ScriptModel:
-    """Called like a transformers model. After ``mark`` + k tokens of ``script`` comes token k + 1.
+    """Called like a transformers model; its cache holds the ids that it has seen.
 
-    Off the script it continues with the script's token at the same place. ``sharpness`` is the
-    logit of the scripted token. (token, logit) pairs: ``rivals`` everywhere, ``after`` beside the
-    script's last token, ``then`` behind the script.
+    After ``mark`` + k tokens of ``script`` comes token k + 1; off the script it continues with the
+    script's token at the same place. ``sharpness`` is the logit of the scripted token. (token,
+    logit) pairs: ``rivals`` everywhere, ``after`` beside the script's last token, ``then`` behind
+    the script.
     """
 
     def __init__(
@@ -38,7 +30,7 @@ class ScriptModel:
         after: Sequence[tuple[int, float]] = (),
         then: Sequence[tuple[int, float]] = (),
     ) -> None:
-        self.device = torch.device("cpu")
+        self.device, self.config = torch.device("cpu"), None
         self._vocabulary, self._mark, self._script = vocabulary, mark, list(script)
         self._sharpness, self._rivals = sharpness, rivals
         self._after, self._then = after, then
@@ -47,18 +39,21 @@ class ScriptModel:
         self,
         *,
         input_ids: torch.Tensor,
-        logits_to_keep: int = 1,
+        logits_to_keep: int | torch.Tensor = 1,
         past_key_values: Any = None,
         **_: Any,
     ) -> Any:
-        rows = [list(row) for row in input_ids.tolist()]
-        cache = past_key_values or _History([[] for _ in rows])
-        cache.rows = [before + new for before, new in zip(cache.rows, rows, strict=True)]
-        logits = torch.zeros(len(rows), logits_to_keep, self._vocabulary)
-        for row, history in enumerate(cache.rows):
-            for place in range(logits_to_keep):
-                end = len(history) - logits_to_keep + place + 1
-                seen = history[:end]
+        count = input_ids.shape[1]
+        cache = DynamicCache() if past_key_values is None else past_key_values
+        seen_ids, _values = cache.update(*[input_ids[:, None, :, None]] * 2, 0)
+        if isinstance(logits_to_keep, int):
+            kept = list(range(count - logits_to_keep, count))
+        else:
+            kept = logits_to_keep.tolist()
+        logits = torch.zeros(len(input_ids), len(kept), self._vocabulary)
+        for row, history in enumerate(seen_ids[:, 0, :, 0].tolist()):
+            for place, slot in enumerate(kept):
+                seen = history[: len(history) - count + slot + 1]
                 if self._mark not in seen:
                     continue
                 written = len(seen) - 1 - max(n for n, t in enumerate(seen) if t == self._mark)

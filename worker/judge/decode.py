@@ -1,17 +1,20 @@
-"""Forward passes over contexts of different lengths: padded on the left, nothing reused.
+"""Forward passes over contexts of different lengths, padded on the left.
 
-Left padding without a cached prefix is exact for Gemma 3 (transformers 5.17), below and above the
-sliding window and with images; padding between a cached prefix and the rest is not. So every
-sequence here starts with its padding and is computed whole.
+Padding from the first slot is exact for Gemma 3 (transformers 5.17), below and above the sliding
+window and with images; padding between a cached prefix and tokens that are gone on from is not. So
+every row here starts with its padding; ``prefix.Prefix`` goes on from what was computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from worker.judge.prefix import Prefix
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,18 @@ def collate(contexts: Sequence[Context], pad: int, device: torch.device) -> dict
 
 
 @torch.inference_mode()
-def last_logits(model: Any, contexts: Sequence[Context], pad: int, keep: int) -> torch.Tensor:
-    """Logits of the last ``keep`` positions of every context: (rows, keep, vocabulary)."""
+def last_logits(
+    model: Any, contexts: Sequence[Context], pad: int, keep: int, cache: Any = None
+) -> torch.Tensor:
+    """Logits of the last ``keep`` positions of every context: (rows, keep, vocabulary).
+
+    ``cache`` is an empty one to fill, None to keep nothing.
+    """
     inputs = collate(contexts, pad, model.device)
     keep = min(keep, inputs["input_ids"].shape[1])
-    logits: torch.Tensor = model(**inputs, logits_to_keep=keep, use_cache=False).logits
+    if cache is not None:
+        inputs["past_key_values"] = cache
+    logits: torch.Tensor = model(**inputs, logits_to_keep=keep, use_cache=cache is not None).logits
     return logits
 
 
@@ -100,7 +110,12 @@ class GreedyStream:
     """Greedy decoding of several contexts in lock-step, one token a step.
 
     ``finished(row)`` ends a row early, after each of its tokens. The rows of ``written`` keep their
-    order; a row that has ended leaves the batch.
+    order; a row that has ended leaves the batch. With a ``prefix``, context n goes on from its row
+    ``prefix_rows[n]``.
+
+    Raises:
+        ValueError: contexts would not end in the same slot behind the prefix: padding between
+            tokens would move the sliding window.
     """
 
     def __init__(
@@ -113,10 +128,17 @@ class GreedyStream:
         stop: frozenset[int],
         labels: tuple[int, int],
         finished: Callable[[Written], bool] = lambda _: False,
+        prefix: Prefix | None = None,
+        prefix_rows: Sequence[int] = (),
     ) -> None:
+        if prefix is not None:
+            widths = {prefix.width(row, c) for row, c in zip(prefix_rows, contexts, strict=True)}
+            if len(widths) > 1:
+                raise ValueError("contexts written together must end in the same slot")
         self._model, self._stop, self._labels, self._finished = model, stop, labels, finished
         self._contexts: Sequence[Context] = contexts
         self._pad = pad
+        self._prefix, self._prefix_rows = prefix, prefix_rows
         self._cache: Any = None
         self._mask = torch.empty(0)
         self._next = torch.empty(0)
@@ -167,7 +189,12 @@ class GreedyStream:
         return self.written
 
     def _prefill(self) -> torch.Tensor:
-        inputs = collate([self._contexts[row] for row in self._rows], self._pad, self._model.device)
+        contexts = [self._contexts[row] for row in self._rows]
+        if self._prefix is None:
+            inputs = collate(contexts, self._pad, self._model.device)
+        else:
+            inputs = self._prefix.inputs([self._prefix_rows[row] for row in self._rows], contexts)
+            self._prefix = None
         self._mask = inputs["attention_mask"]
         output = self._model(**inputs, logits_to_keep=1, use_cache=True)
         self._cache = output.past_key_values

@@ -8,8 +8,9 @@ logits that step-by-step decoding would see::
 
 ``[?]`` is where ``safe`` and ``unsafe`` compete: P(unsafe) is the softmax over those two. The
 response is read behind the user label that greedy decoding takes, so a user labelled unsafe costs
-its response a second forward. Where the constant text is not what the model would have written
-(P below ``min_constant``), the answer is decoded greedily and parsed instead.
+its response a second, short forward that goes on from the first. Where the constant text is not
+what the model would have written (P below ``min_constant``), the answer is decoded greedily and
+parsed instead.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.judge.base import Side
-from worker.judge.decode import Context, GreedyStream, Written, chunks, last_logits
+from worker.judge.decode import Context, GreedyStream, Written
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import parse_answer
+from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask
 
 MIN_CONSTANT = 0.5
@@ -59,27 +61,42 @@ class Labeller:
         model: Any,
         answer: AnswerTokens,
         tokenizer: Any,
-        limits: Limits,
         *,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
-        self._model, self._answer, self._tokenizer, self._limits = model, answer, tokenizer, limits
+        self._model, self._answer, self._tokenizer = model, answer, tokenizer
         self._min_constant = min_constant
         self.pad: int = tokenizer.pad_token_id or 0
 
-    def label(self, asks: Sequence[Ask]) -> list[Sides | Undecided]:
-        """Both sides of every context, or why there are none; order kept."""
+    def asked(self, ask: Ask) -> Context:
+        """The context with the text behind which its last label is read."""
+        return ask.context.extended(self._tail(ask))  # type: ignore[no-any-return]
+
+    def _tail(self, ask: Ask) -> tuple[int, ...]:
+        answer = self._answer
+        if not ask.response:
+            return answer.user
+        return (*answer.user, answer.safe, *answer.response)
+
+    def label(self, asks: Sequence[Ask]) -> tuple[Prefix, list[Sides | Undecided]]:
+        """Both sides of every context, or why there are none; order kept.
+
+        The prefix has a row for each ask and goes on behind its context, whatever its labels.
+        """
         results: list[Sides | Undecided | None] = [None] * len(asks)
         answer = self._answer
-        first = (*answer.user,)
-        both = (*answer.user, answer.safe, *answer.response)
-        tails = [both if ask.response else first for ask in asks]
+        tails = [self._tail(ask) for ask in asks]
+        # One slot more than the tails: the last token of a context predicts the tail's first.
+        keep = max(len(tail) for tail in tails) + 1
+        contexts = [self.asked(ask) for ask in asks]
+        prefix, logits = Prefix.compute(self._model, contexts, self.pad, keep)
         second: list[int] = []
         written: list[int] = []
-        for index, logits in self._tail_logits([ask.context for ask in asks], tails):
-            ask, tail = asks[index], tails[index]
-            user = self._competition(logits, tail, len(answer.user))
-            response = self._competition(logits, tail, len(tail)) if ask.response else None
+        for index, (ask, tail) in enumerate(zip(asks, tails, strict=True)):
+            own = logits[index, -len(tail) - 1 :].float()
+            logprobs = torch.log_softmax(own, -1)
+            user = self._competition(logprobs, tail, len(answer.user))
+            response = self._competition(logprobs, tail, len(tail)) if ask.response else None
             if user is None or (response is None and ask.response):
                 results[index] = _not_finite()
             elif user[1] < self._min_constant:
@@ -93,21 +110,28 @@ class Labeller:
                 written.append(index)
             else:
                 results[index] = Sides(user[0], response[0])
-        written += self._second(asks, second, results)
-        self._write(asks, written, results)
-        return [_known(result) for result in results]
+        if second:
+            written += self._second(prefix, asks, second, results)
+        # Answers that begin in the same slot are written together.
+        for tail in sorted({tails[index] for index in written}):
+            same = [index for index in written if tails[index] == tail]
+            self._write(prefix, asks, same, results)
+        return prefix, [_known(result) for result in results]
 
     def _second(
-        self, asks: Sequence[Ask], second: Sequence[int], results: list[Sides | Undecided | None]
+        self,
+        prefix: Prefix,
+        asks: Sequence[Ask],
+        second: Sequence[int],
+        results: list[Sides | Undecided | None],
     ) -> list[int]:
         """Responses behind a user labelled unsafe; returns those to be written instead."""
         answer, written = self._answer, []
         tail = (*answer.user, answer.unsafe, *answer.response)
-        for place, logits in self._tail_logits(
-            [asks[index].context for index in second], [tail] * len(second)
-        ):
-            index = second[place]
-            response = self._competition(logits, tail, len(tail))
+        contexts = [asks[index].context.extended(tail) for index in second]
+        logits = prefix.logits_of(second, contexts, [len(tail) + 1] * len(second))
+        for index, own in zip(second, logits, strict=True):
+            response = self._competition(torch.log_softmax(own.float(), -1), tail, len(tail))
             sides = results[index]
             assert isinstance(sides, Sides)
             if response is None:
@@ -117,20 +141,6 @@ class Labeller:
             else:
                 results[index] = Sides(sides.user, response[0])
         return written
-
-    def _tail_logits(
-        self, contexts: Sequence[Context], tails: Sequence[tuple[int, ...]]
-    ) -> list[tuple[int, torch.Tensor]]:
-        """Per context the log-probabilities at the tail: row ``i`` predicts ``tail[i]``."""
-        extended = [context.extended(tail) for context, tail in zip(contexts, tails, strict=True)]
-        found = []
-        for chunk in chunks(extended, self._limits.rows, self._limits.tokens):
-            keep = max(len(tails[index]) for index in chunk) + 1
-            logits = last_logits(self._model, [extended[index] for index in chunk], self.pad, keep)
-            for row, index in enumerate(chunk):
-                own = logits[row, -len(tails[index]) - 1 :].float()
-                found.append((index, torch.log_softmax(own, -1)))
-        return found
 
     def _competition(
         self, logprobs: torch.Tensor, tail: tuple[int, ...], position: int
@@ -149,25 +159,28 @@ class Labeller:
         return side(safe, unsafe), math.exp(constants) * mass
 
     def _write(
-        self, asks: Sequence[Ask], indexes: Sequence[int], results: list[Sides | Undecided | None]
+        self,
+        prefix: Prefix,
+        asks: Sequence[Ask],
+        indexes: Sequence[int],
+        results: list[Sides | Undecided | None],
     ) -> None:
         """Decode whole answers where the constant text is improbable, and parse them."""
-        contexts = [asks[index].context for index in indexes]
-        for chunk in chunks(contexts, self._limits.rows, self._limits.tokens):
-            stream = GreedyStream(
-                self._model,
-                [contexts[place] for place in chunk],
-                [asks[indexes[place]].category_budget for place in chunk],
-                pad=self.pad,
-                stop=self._answer.stop,
-                labels=(self._answer.safe, self._answer.unsafe),
-            )
-            for place, written in zip(chunk, stream.run(), strict=True):
-                index = indexes[place]
-                try:
-                    results[index] = self._parsed(asks[index], written)
-                except Undecided as error:
-                    results[index] = error
+        stream = GreedyStream(
+            self._model,
+            [asks[index].context for index in indexes],
+            [asks[index].category_budget for index in indexes],
+            pad=self.pad,
+            stop=self._answer.stop,
+            labels=(self._answer.safe, self._answer.unsafe),
+            prefix=prefix,
+            prefix_rows=indexes,
+        )
+        for index, written in zip(indexes, stream.run(), strict=True):
+            try:
+                results[index] = self._parsed(asks[index], written)
+            except Undecided as error:
+                results[index] = error
 
     def _parsed(self, ask: Ask, written: Written) -> Sides:
         if written.ended == "not_finite":

@@ -17,10 +17,11 @@ import torch
 
 from worker.contracts.verdict import Label
 from worker.judge.base import CategoryScore
-from worker.judge.decode import Context, GreedyStream, Written, chunks, last_logits
+from worker.judge.decode import Context, GreedyStream, Written, chunks
 from worker.judge.labelling import Limits, decode_text
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import NamedCategory, split_categories
+from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask
 from worker.policy.taxonomy import FLOOR
 
@@ -50,11 +51,18 @@ class Namer:
         self._limits, self._pad = limits, pad
 
     def name(
-        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+        self,
+        prefix: Prefix,
+        rows: Sequence[int],
+        asks: Sequence[Ask],
+        labels: Sequence[tuple[Label, Label | None]],
     ) -> list[Named]:
-        """The category line behind each context's labels; order kept."""
+        """The category line behind each context's labels; order kept.
+
+        ``rows`` are the asks' rows in the prefix.
+        """
         contexts = self._behind(asks, labels)
-        lines = self._write(contexts, [ask.category_budget for ask in asks])
+        lines = self._write(prefix, rows, contexts, [ask.category_budget for ask in asks])
         places: list[tuple[int, Context, tuple[int, ...]]] = []
         found: list[list[tuple[NamedCategory, float]]] = []
         for index, (ask, context, line) in enumerate(zip(asks, contexts, lines, strict=True)):
@@ -72,19 +80,23 @@ class Namer:
                     places.append((index, after, next_name))
                 elif follows == ",":  # one token spells the end of the name and the comma
                     places.append((index, after, self._answer.floor))
-        floors = self._floor(places, len(asks))
+        floors = self._floor(prefix, rows, places)
         return [
             self._named(categories, floor, line)
             for categories, floor, line in zip(found, floors, lines, strict=True)
         ]
 
     def floor(
-        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+        self,
+        prefix: Prefix,
+        rows: Sequence[int],
+        asks: Sequence[Ask],
+        labels: Sequence[tuple[Label, Label | None]],
     ) -> list[float]:
         """The floor's name as the first category behind each context's labels; NaN where none."""
         contexts = self._behind(asks, labels)
         places = [(index, each, self._answer.floor) for index, each in enumerate(contexts)]
-        return self._floor(places, len(asks))
+        return self._floor(prefix, rows, places)
 
     def _behind(
         self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
@@ -103,34 +115,44 @@ class Namer:
         complete = line.ended != "length"
         return Named(categories, max(floor, named_floor), len(line.ids), complete, finite)
 
-    def _write(self, contexts: Sequence[Context], budgets: Sequence[int]) -> list[Written]:
-        lines: list[Written | None] = [None] * len(contexts)
-        for chunk in chunks(contexts, self._limits.rows, self._limits.tokens):
-            stream = GreedyStream(
-                self._model,
-                [contexts[index] for index in chunk],
-                [budgets[index] for index in chunk],
-                pad=self._pad,
-                stop=self._answer.stop,
-                labels=(self._answer.safe, self._answer.unsafe),
-                finished=lambda line: "\n" in decode_text(self._tokenizer, line.ids[-1:]),
-            )
-            for index, written in zip(chunk, stream.run(), strict=True):
-                lines[index] = written
-        return [line for line in lines if line is not None]
+    def _write(
+        self,
+        prefix: Prefix,
+        rows: Sequence[int],
+        contexts: Sequence[Context],
+        budgets: Sequence[int],
+    ) -> list[Written]:
+        stream = GreedyStream(
+            self._model,
+            contexts,
+            budgets,
+            pad=self._pad,
+            stop=self._answer.stop,
+            labels=(self._answer.safe, self._answer.unsafe),
+            finished=lambda line: "\n" in decode_text(self._tokenizer, line.ids[-1:]),
+            prefix=prefix,
+            prefix_rows=rows,
+        )
+        return stream.run()
 
     def _floor(
-        self, places: Sequence[tuple[int, Context, tuple[int, ...]]], count: int
+        self,
+        prefix: Prefix,
+        rows: Sequence[int],
+        places: Sequence[tuple[int, Context, tuple[int, ...]]],
     ) -> list[float]:
-        """Per context the largest probability of the floor's name; NaN where it has none."""
-        floors = [0.0] * count
+        """Per row the largest probability of the floor's name; NaN where it has none."""
+        floors = [0.0] * len(rows)
         extended = [context.extended(name) for _, context, name in places]
         for chunk in chunks(extended, self._limits.rows, self._limits.tokens):
-            keep = max(len(places[place][2]) for place in chunk) + 1
-            logits = last_logits(self._model, [extended[p] for p in chunk], self._pad, keep)
-            for row, place in enumerate(chunk):
+            logits = prefix.logits_of(
+                [rows[places[place][0]] for place in chunk],
+                [extended[place] for place in chunk],
+                [len(places[place][2]) + 1 for place in chunk],
+            )
+            for place, each in zip(chunk, logits, strict=True):
                 index, _, name = places[place]
-                own = logits[row, -len(name) - 1 : -1].float()
+                own = each[:-1].float()
                 column = torch.tensor(name, device=own.device)[:, None]
                 spelled = torch.log_softmax(own, -1).gather(1, column)
                 probability = math.exp(float(spelled.sum()))

@@ -1,4 +1,4 @@
-"""The plain device: one copy of the model per adapter, whole forwards, nothing reused."""
+"""The plain device: one copy of the model per adapter, nothing kept between batches."""
 
 from __future__ import annotations
 

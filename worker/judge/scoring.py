@@ -12,17 +12,19 @@ from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.judge.base import Side
+from worker.judge.decode import chunks
 from worker.judge.labelling import MIN_CONSTANT, Labeller, Limits, Sides
 from worker.judge.labels import AnswerTokens
 from worker.judge.naming import Namer
+from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask, Reading
 from worker.policy.floor import FLOOR_THRESHOLD
 
 
 class Reader:
-    """The plain reading of one model: every pass is a whole forward, nothing is reused.
+    """The reading of one model: a batch goes through it once, everything else goes on from there.
 
-    Faster engines are checked against it. Not thread-safe: it belongs to the device thread.
+    Not thread-safe: it belongs to the device thread.
     """
 
     def __init__(
@@ -34,12 +36,22 @@ class Reader:
         *,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
-        self._labeller = Labeller(model, answer, tokenizer, limits, min_constant=min_constant)
+        self._limits = limits
+        self._labeller = Labeller(model, answer, tokenizer, min_constant=min_constant)
         self._namer = Namer(model, answer, tokenizer, limits, self._labeller.pad)
 
     def read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
         """A reading of every context, or why there is none; order kept."""
-        sides = self._labeller.label(asks)
+        found: dict[int, Reading | Undecided] = {}
+        contexts = [self._labeller.asked(ask) for ask in asks]
+        for chunk in chunks(contexts, self._limits.rows, self._limits.tokens):
+            readings = self._read([asks[index] for index in chunk])
+            found.update(zip(chunk, readings, strict=True))
+        return [found[index] for index in range(len(asks))]
+
+    def _read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+        """Readings of what fits one forward; its keys and values are freed with the call."""
+        prefix, sides = self._labeller.label(asks)
         readings: list[Reading | Undecided] = []
         unsafe: list[_Behind] = []
         suspected: list[_Behind] = []
@@ -52,16 +64,25 @@ class Reader:
                 unsafe.append(_Behind(index, labels))
             elif "unsafe" in (labels := _counted(each, FLOOR_THRESHOLD)):
                 suspected.append(_Behind(index, labels))
-        self._name(asks, unsafe, readings)
-        self._look_for_floor(asks, suspected, readings)
+        if unsafe:
+            self._name(prefix, asks, unsafe, readings)
+        if suspected:
+            self._look_for_floor(prefix, asks, suspected, readings)
         return readings
 
     def _name(
-        self, asks: Sequence[Ask], unsafe: Sequence[_Behind], readings: list[Reading | Undecided]
+        self,
+        prefix: Prefix,
+        asks: Sequence[Ask],
+        unsafe: Sequence[_Behind],
+        readings: list[Reading | Undecided],
     ) -> None:
         """The category line of what counts as unsafe."""
         named = self._namer.name(
-            [asks[each.place] for each in unsafe], [each.labels for each in unsafe]
+            prefix,
+            [each.place for each in unsafe],
+            [asks[each.place] for each in unsafe],
+            [each.labels for each in unsafe],
         )
         for each, found in zip(unsafe, named, strict=True):
             reading = readings[each.place]
@@ -79,14 +100,21 @@ class Reader:
             )
 
     def _look_for_floor(
-        self, asks: Sequence[Ask], suspected: Sequence[_Behind], readings: list[Reading | Undecided]
+        self,
+        prefix: Prefix,
+        asks: Sequence[Ask],
+        suspected: Sequence[_Behind],
+        readings: list[Reading | Undecided],
     ) -> None:
         """The floor of what counts as safe, but not so surely that it cannot break the floor.
 
         Below ``FLOOR_THRESHOLD`` the product with P(unsafe) cannot reach it, whatever the name.
         """
         floors = self._namer.floor(
-            [asks[each.place] for each in suspected], [each.labels for each in suspected]
+            prefix,
+            [each.place for each in suspected],
+            [asks[each.place] for each in suspected],
+            [each.labels for each in suspected],
         )
         for each, floor in zip(suspected, floors, strict=True):
             reading = readings[each.place]
