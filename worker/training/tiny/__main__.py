@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     if chosen.command == "build":
-        steps = Steps(chosen.base_steps, chosen.vision_steps, chosen.adapter_steps)
+        steps = Steps(**{stage: getattr(chosen, f"{stage}_steps") for stage in vars(Steps())})
         build(chosen.out, seed=chosen.seed, steps=steps, report=_report)
         return 0
     rows = evaluate(

@@ -22,9 +22,9 @@ from worker.training.tiny.vocabulary import vocabulary
 class Steps:
     """Optimiser steps of each stage."""
 
-    base: int = 1000
-    vision: int = 600
-    adapter: int = 500
+    base: int = 1500
+    vision: int = 2000
+    adapter: int = 900
 
 
 def build(
@@ -32,7 +32,7 @@ def build(
     *,
     seed: int = 0,
     steps: Steps | None = None,
-    images: int = 3000,
+    images: int = 8000,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, list[float]]:
     """Write a checkpoint to ``directory``; returns the loss of every step, by stage.

@@ -20,13 +20,14 @@ from worker.training.tiny.cases import Mix, draw_case
 from worker.training.tiny.packing import IGNORED, Batch, Packer, Row, collate
 from worker.training.tiny.progress import Progress
 from worker.training.tiny.prompt import dense_answer
-from worker.training.tiny.rubrics import MODES, draw_rubric
+from worker.training.tiny.rubrics import MODES, content_words, draw_rubric
 from worker.training.tiny.seeding import stream
 from worker.training.tiny.vocabulary import Vocabulary
 
 MIX = Mix(response=0.3, folded=0.1, foreign=0.35, long=0.015)
 _MODE_WEIGHTS = (2, 4, 4, 4)
 _SCALES_TIMES = 4.0
+_EXERCISE = content_words("en")
 _MEANING_LAYER, _PREFIX_LAYER, _FLAG_LAYER = 1, 2, 3
 
 
@@ -81,7 +82,7 @@ class DenseTrainer:
         ]
 
     def batch(self, rows: int, budget: int) -> Batch:
-        """Fresh rows, each under its own rubric."""
+        """Fresh rows, each under its own rubric, each with an exercise in copying."""
         packed: list[Row] = []
         modes: list[int] = []
         for _ in range(rows):
@@ -94,6 +95,8 @@ class DenseTrainer:
                 phrases = list(dict.fromkeys(rubric.active.values()))
                 self._rng.shuffle(phrases)
                 self._packer.recite(row, phrases)
+            words = self._rng.sample(_EXERCISE, self._rng.randint(8, 16))
+            self._packer.repeat(row, words, gap=self._rng.randint(0, 160))
             packed.append(row)
             modes.append(MODES.index(rubric.mode))
         return collate(packed, [], self._padding, modes)

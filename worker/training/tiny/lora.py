@@ -43,7 +43,7 @@ class AdapterTrainer:
         seed: int,
         *,
         rank: int = 16,
-        images: int = 3000,
+        images: int = 8000,
     ) -> None:
         torch.manual_seed(seed)
         self._pool = image_pool(seed + 1, images)

@@ -73,7 +73,7 @@ def train_vision(
     *,
     batch: int = 48,
     rate: float = 2e-3,
-    images: int = 3000,
+    images: int = 8000,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
     """Train tower and projector against the frozen embedding; returns the loss of every step."""
