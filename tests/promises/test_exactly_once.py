@@ -90,7 +90,7 @@ async def test_every_record_ends_in_exactly_one_place_whatever_is_killed(
             strikes=STRIKES,
             gap_s=(2.5, 4.5),
             freeze_s=(5.0, 6.0),
-            deadline_s=150,
+            deadline_s=300,
         )
     finally:
         fleet.stop()
