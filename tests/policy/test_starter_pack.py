@@ -47,11 +47,11 @@ def test_each_says_who_owns_it_and_what_for(policy: Policy) -> None:
     assert len(policy.description) > 20
 
 
-def test_each_has_safe_and_unsafe_examples_for_both_checkpoints(policy: Policy) -> None:
-    """The demonstration checkpoint and the real one each see both outcomes."""
-    for checkpoint in ("tiny", "nemotron-3.5-content-safety"):
-        expected = {each.expect for each in policy.examples if each.checkpoint == checkpoint}
-        assert expected == {"safe", "unsafe"}
+def test_each_has_safe_and_unsafe_examples_for_the_real_checkpoint(policy: Policy) -> None:
+    """Both outcomes are shown; the demonstration checkpoint has policies of its own words."""
+    family = "nemotron-3.5-content-safety"
+    expected = {each.expect for each in policy.examples if each.checkpoint == family}
+    assert expected == {"safe", "unsafe"}
 
 
 def test_together_they_show_every_kind_of_pass() -> None:
