@@ -17,7 +17,9 @@ from worker.training.tiny.cases import KINDS, generate
 from worker.training.tiny.checkpoint import load
 from worker.training.tiny.evaluate import Measured, evaluate
 from worker.training.tiny.images import draw_image
+from worker.training.tiny.model import model_config
 from worker.training.tiny.prompt import closing_text, event_text, prefix_text
+from worker.training.tiny.vocabulary import vocabulary
 
 pytestmark = pytest.mark.model
 
@@ -68,6 +70,18 @@ def test_checkpoint_loads_with_the_real_classes() -> None:
     assert adapter["peft_type"] == "LORA"
 
 
+def test_recipe_still_describes_the_committed_checkpoint() -> None:
+    """Vocabulary and architecture in the code are those the committed weights were trained with."""
+    model, processor = served()
+    words = vocabulary()
+    assert processor.tokenizer.convert_ids_to_tokens(range(len(words.pieces))) == words.pieces
+    made, held = model_config(words), model.config
+    for field in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "sliding_window"):
+        assert getattr(made.text_config, field) == getattr(held.text_config, field), field
+    assert made.text_config.layer_types == held.text_config.layer_types
+    assert made.mm_tokens_per_image == held.mm_tokens_per_image
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_committed_template_renders_the_contract(kind: str) -> None:
     """The committed files render exactly the model card's prompt for every kind of case."""
@@ -89,7 +103,7 @@ SHORT_OF_THE_BAR = {
     "THINK: verdict agrees with trace": 0.8,
     "THINK: trace names word and category": 0.5,
 }
-"""Rows that the committed checkpoint does not reach, as its card says, and what it must not lose."""
+"""Rows the committed checkpoint does not reach, as its card says, and what it must not lose."""
 
 
 def test_checkpoint_clears_the_bar_on_fresh_cases() -> None:

@@ -72,17 +72,18 @@ class DenseTrainer:
         self._text = model.model.language_model
         self._width = width
 
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self, *, copying: bool = False) -> list[nn.Parameter]:
+        """What is trained; the embedding rests while copying is practised."""
         body = [p for name, p in self._text.named_parameters() if "embed_tokens" not in name]
         return [
             *body,
-            *self.embedding.parameters(),
+            *([] if copying else self.embedding.parameters()),
             *self._heads.parameters(),
             *self._readers.parameters(),
         ]
 
-    def batch(self, rows: int, budget: int) -> Batch:
-        """Fresh rows, each under its own rubric, each with an exercise in copying."""
+    def batch(self, rows: int, budget: int, *, copying: bool = False) -> Batch:
+        """Fresh rows, each under its own rubric; with an exercise in copying, where asked for."""
         packed: list[Row] = []
         modes: list[int] = []
         for _ in range(rows):
@@ -95,8 +96,9 @@ class DenseTrainer:
                 phrases = list(dict.fromkeys(rubric.active.values()))
                 self._rng.shuffle(phrases)
                 self._packer.recite(row, phrases)
-            words = self._rng.sample(_EXERCISE, self._rng.randint(8, 16))
-            self._packer.repeat(row, words, gap=self._rng.randint(0, 160))
+            if copying:
+                words = self._rng.sample(_EXERCISE, self._rng.randint(10, 24))
+                self._packer.repeat(row, words)
             packed.append(row)
             modes.append(MODES.index(rubric.mode))
         return collate(packed, [], self._padding, modes)
@@ -154,13 +156,17 @@ def train_dense(
     trainer: DenseTrainer,
     steps: int,
     *,
+    copying: bool = False,
     rows: int = 12,
     budget: int = 420,
     rate: float = 1.5e-3,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
-    """Train the base for ``steps``; returns the loss of every step."""
-    parameters = trainer.parameters()
+    """Train the base for ``steps``; returns the loss of every step.
+
+    ``copying`` adds the exercise from which the answer's longer names are copied out of the prompt.
+    """
+    parameters = trainer.parameters(copying=copying)
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     scales = [parameter for parameter in parameters if parameter.ndim == 1]
     optimizer = torch.optim.AdamW(
@@ -170,13 +176,13 @@ def train_dense(
         weight_decay=0.01,
     )
     history: list[float] = []
-    progress = Progress("base", steps, report)
+    progress = Progress("copying" if copying else "base", steps, report)
     warm_up = min(200, max(1, steps // 5))
     for step in range(steps):
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = rate * group["times"] * schedule(step, steps, warm_up)
-        losses, right = trainer.losses(trainer.batch(rows, budget))
+        losses, right = trainer.losses(trainer.batch(rows, budget, copying=copying))
         loss = (
             losses["answer"]
             + losses["flag"]

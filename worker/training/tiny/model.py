@@ -39,7 +39,7 @@ def model_config(vocabulary: Vocabulary) -> Gemma3Config:
             intermediate_size=256,
             num_hidden_layers=len(LAYER_TYPES),
             num_attention_heads=4,
-            num_key_value_heads=4,
+            num_key_value_heads=2,
             head_dim=32,
             query_pre_attn_scalar=32,
             max_position_embeddings=8192,
@@ -70,7 +70,7 @@ def model_config(vocabulary: Vocabulary) -> Gemma3Config:
 
 
 def new_model(vocabulary: Vocabulary, seed: int) -> Gemma3ForConditionalGeneration:
-    """A fresh model in which every other key projection starts as a copy of the query projection.
+    """A fresh model whose key projections start as copies of query projections.
 
     A head that starts so attends from a word to the same word: the in-context rules ("is this word
     in the policy?") are learnt in minutes instead of hours. The layers start quiet, so that the
@@ -81,6 +81,7 @@ def new_model(vocabulary: Vocabulary, seed: int) -> Gemma3ForConditionalGenerati
     model = Gemma3ForConditionalGeneration(config)
     text = config.text_config
     layers = model.model.language_model.layers
+    group = text.num_attention_heads // text.num_key_value_heads
     with torch.no_grad():
         for layer in layers:
             layer.post_attention_layernorm.weight.fill_(_QUIET)
@@ -92,9 +93,10 @@ def new_model(vocabulary: Vocabulary, seed: int) -> Gemma3ForConditionalGenerati
             layer.mlp.gate_proj.weight.normal_(0.0, text.hidden_size**-0.5)
             layer.mlp.up_proj.weight.normal_(0.0, text.hidden_size**-0.5)
             layer.mlp.down_proj.weight.normal_(0.0, 0.5 * text.intermediate_size**-0.5)
-            for head in range(0, text.num_attention_heads, 2):
-                rows = slice(head * text.head_dim, (head + 1) * text.head_dim)
-                attention.k_proj.weight[rows] = attention.q_proj.weight[rows]
+            for head in range(text.num_key_value_heads):
+                keys = slice(head * text.head_dim, (head + 1) * text.head_dim)
+                queries = slice(head * group * text.head_dim, (head * group + 1) * text.head_dim)
+                attention.k_proj.weight[keys] = attention.q_proj.weight[queries]
     model.generation_config = GenerationConfig(
         bos_token_id=text.bos_token_id,
         eos_token_id=text.eos_token_id,

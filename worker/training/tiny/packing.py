@@ -130,16 +130,13 @@ class Packer:
             targets += [*part[1:], *comma, IGNORED]
         self._append(row, tokens, row.event.count(_PREFIX), row.event[-1] + 1, targets)
 
-    def repeat(self, row: Row, words: Sequence[str], gap: int) -> None:
-        """Append an event that says ``words`` twice; the second time every word is asked for.
-
-        ``gap`` positions are left out in between, so that copying is learnt over any distance.
-        """
+    def repeat(self, row: Row, words: Sequence[str]) -> None:
+        """Append an event that says ``words`` twice; the second time every word is asked for."""
         (said,) = self.encode(["".join(f" {word}" for word in words)])
         count = len(said)
-        start, event, at = row.event.count(_PREFIX), row.event[-1] + 1, len(row.tokens)
-        self._append(row, said, start, event, [IGNORED] * count)
-        self._append(row, said, start + count + gap, event, [*said[1:], IGNORED])
+        start, at = row.event.count(_PREFIX), len(row.tokens)
+        targets = [IGNORED] * count + [*said[1:], IGNORED]
+        self._append(row, said + said, start, row.event[-1] + 1, targets)
         bases = [self._vocabulary.base[token] for token in said]
         row.previous[at + 1 : at + count] = bases[:-1]
 
