@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 from aiokafka import TopicPartition as KafkaTopicPartition
@@ -52,6 +54,41 @@ class TestKafkaAtLeastOnce(LogConformance):
             await log.commit(stale, outputs(1, backend.settings.topics.verdicts), 2)
         await log.stop()
         assert await read(backend, backend.settings.topics.verdicts) == []
+
+
+async def test_records_of_a_poll_that_a_rebalance_fell_into_are_read_again(kafka: Cluster) -> None:
+    """Fetched while the partition was given up: dropped here, and no position passes them."""
+    backend = KafkaBackend(kafka, delivery="at_least_once")
+    await create(backend, partitions=1)
+    await write(backend, outputs(5, backend.topic))
+    log, _ = await started(backend)
+    fetch = log._consumer.getmany
+    fetched = []
+
+    async def fetch_and_lose(*sources: object, **options: object) -> object:
+        batches = await fetch(*sources, **options)
+        if batches:
+            fetched.append(batches)
+            await log._claims.surrender()
+        return batches
+
+    log._consumer.getmany = fetch_and_lose
+
+    async def dropped() -> bool:
+        assert not await log.poll(10, 0.5)
+        return bool(fetched)
+
+    try:
+        await eventually(dropped)
+        await asyncio.gather(*log._settling)
+    finally:
+        await log.stop()
+    heir, _ = await started(backend)
+    try:
+        again = await poll_until(heir, lambda got: len(got) >= 5)
+    finally:
+        await heir.stop()
+    assert [record.offset for record in again] == [0, 1, 2, 3, 4]
 
 
 async def test_markers_of_a_transactional_input_are_no_lag(kafka: Cluster) -> None:

@@ -136,20 +136,27 @@ class KafkaLog:
                 or owned.delivered != owned.committed
                 or owned.lock.locked()
                 or now - owned.settled_at < SETTLE_EVERY_S
+                or not self._holds(owned)
             ):
                 continue
             owned.settled_at = now
             with contextlib.suppress(IllegalStateError, AssertionError):  # revoked meanwhile
                 position = await self._consumer.position(owned.kafka_source)
-                if position > owned.committed:
+                if self._holds(owned) and position > owned.committed:
                     task = asyncio.create_task(self._settle_one(owned, position))
                     self._settling.add(task)
                     task.add_done_callback(self._settling.discard)
 
+    def _holds(self, owned: Owned) -> bool:
+        """Whether this claim is the current one: after a rebalance that fell into a poll, the
+        position has passed records that were dropped with the claim."""
+        claims = self._claims
+        return claims is not None and claims.owned.get(owned.claim.source) is owned
+
     async def _settle_one(self, owned: Owned, position: int) -> None:
         try:
             async with owned.lock:
-                if owned.committed == owned.delivered < position:
+                if self._holds(owned) and owned.committed == owned.delivered < position:
                     await owned.committer.commit((), position, owned.mark)
                     owned.committed = position
                     owned.delivered = max(owned.delivered, position)
