@@ -14,7 +14,7 @@ from tests.support.checkpoints import WINDOW
 from tests.support.judge_cases import requests
 from worker.errors import Undecided
 from worker.judge.base import Judgement
-from worker.judge.decode import Context, GreedyStream, last_logits
+from worker.judge.decode import Context, GreedyStream, Writing, last_logits
 from worker.judge.labelling import Limits
 from worker.judge.loading import load, load_model
 from worker.judge.local import LocalJudge
@@ -103,7 +103,7 @@ def test_decoding_in_lock_step_writes_what_generate_writes_alone(checkpoint: Pat
     contexts = [prompter.prepare(case).context for case in cases]
     budgets = [budget for budget, _ in zip(itertools.cycle((3, 40, 17)), cases, strict=False)]
     stream = GreedyStream(
-        plain.model, contexts, budgets, pad=0, stop=plain.answer.stop, labels=(1, 2)
+        plain.model, contexts, budgets, pad=0, writing=Writing(plain.answer.stop, (1, 2))
     )
     for context, budget, written in zip(contexts, budgets, stream.run(), strict=True):
         assert written.ids == oracle.generate(plain.model, context, (), budget)
@@ -136,7 +136,7 @@ def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
     """One row a forward or thirty-two: the same readings."""
     from worker.judge.prompt import answer_budget
     from worker.judge.reading import Ask, Reading
-    from worker.judge.scoring import Reader
+    from worker.judge.scoring import plain_reader
 
     plain = load(JudgeSettings(model=str(checkpoint)))
     prompter = Prompter(plain, context_budget=256)
@@ -148,7 +148,7 @@ def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
         asks.append(Ask(prepared.context, has, case.rubric, 0.5, budget))
     results = []
     for limits in (Limits(1, 10), Limits(5, 2_000), Limits(32, 100_000)):
-        reader = Reader(plain.model, plain.answer, plain.tokenizer, limits, min_constant=0.0)
+        reader = plain_reader(plain.model, plain.answer, plain.tokenizer, limits, min_constant=0.0)
         results.append(reader.read(asks))
     for rows in zip(*results, strict=True):
         first = rows[0]

@@ -14,7 +14,7 @@ from worker.judge.labelling import Limits
 from worker.judge.labels import answer_tokens
 from worker.judge.loading import encoder
 from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import Reader
+from worker.judge.scoring import plain_reader
 from worker.judge.think import concluded
 from worker.policy.passes import builtin_rubric
 
@@ -33,7 +33,7 @@ def read(text: str, other: float = 0.0, *, rival: int = ANSWER.unsafe, budget: i
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     model = ScriptModel(len(TOKENIZER), MARK, script, rivals=[(rival, other)])
     context = Context((*ENCODE("the prompt"), MARK))
-    reader = Reader(model, ANSWER, TOKENIZER, Limits(4, 1000))
+    reader = plain_reader(model, ANSWER, TOKENIZER, Limits(4, 1000))
     (reading,) = reader.read([Ask(context, False, builtin_rubric(()), 0.5, budget)])
     assert isinstance(reading, Reading)
     return reading

@@ -15,7 +15,7 @@ from worker.judge.labelling import Limits, side
 from worker.judge.labels import answer_tokens
 from worker.judge.loading import encoder
 from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import Reader
+from worker.judge.scoring import plain_reader
 from worker.policy.passes import builtin_rubric
 
 TOKENIZER = make_tokenizer()
@@ -31,7 +31,7 @@ def read(
     """The reading of one context behind which the model writes ``text``."""
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     scripted = ScriptModel(len(TOKENIZER), MARK, script, **model)  # type: ignore[arg-type]
-    reader = Reader(scripted, ANSWER, TOKENIZER, Limits(4, 1000))
+    reader = plain_reader(scripted, ANSWER, TOKENIZER, Limits(4, 1000))
     context = Context((*ENCODE("the prompt"), MARK))
     return reader.read([Ask(context, response, RUBRIC, threshold)])[0]
 

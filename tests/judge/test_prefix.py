@@ -17,14 +17,14 @@ from tests.support.checkpoints import WINDOW, make_tokenizer
 from tests.support.judge_cases import requests
 from tests.support.script_model import ScriptModel
 from worker.judge.base import JudgeRequest, ThinkPlan
-from worker.judge.decode import Context, GreedyStream
+from worker.judge.decode import Context, GreedyStream, Writing
 from worker.judge.labelling import Limits
 from worker.judge.labels import answer_tokens
 from worker.judge.loading import encoder, load
 from worker.judge.prefix import Prefix
 from worker.judge.prompt import Prompter
 from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import Reader
+from worker.judge.scoring import plain_reader
 from worker.policy.passes import builtin_rubric
 from worker.settings import JudgeSettings
 
@@ -62,7 +62,7 @@ def test_an_unsafe_event_is_prefilled_once() -> None:
     model.shapes.clear()
     context = Context((*range(100, 500), mark))
     ask = Ask(context, True, builtin_rubric(()))
-    (reading,) = Reader(model, answer, tokenizer, Limits(4, 1000)).read([ask])
+    (reading,) = plain_reader(model, answer, tokenizer, Limits(4, 1000)).read([ask])
     assert isinstance(reading, Reading)
     assert reading.response is not None
     assert {reading.user.label, reading.response.label} == {"unsafe"}
@@ -134,8 +134,7 @@ def test_going_on_equals_the_whole_forward_however_often_it_is_done(checkpoint: 
             contexts,
             [40] * len(contexts),
             pad=0,
-            stop=plain.answer.stop,
-            labels=(1, 2),
+            writing=Writing(plain.answer.stop, (1, 2)),
             prefix=prefix,
             prefix_rows=range(len(contexts)),
         )
@@ -156,8 +155,7 @@ def test_rows_that_would_leave_padding_between_tokens_are_not_written_together(
             [contexts[0], contexts[1].extended((5,))],
             [4, 4],
             pad=0,
-            stop=plain.answer.stop,
-            labels=(1, 2),
+            writing=Writing(plain.answer.stop, (1, 2)),
             prefix=prefix,
             prefix_rows=(0, 1),
         )

@@ -106,12 +106,44 @@ class Written:
     ended: str = ""
 
 
+@dataclass(frozen=True)
+class Writing:
+    """How greedy text is written: the tokens that ``stop`` it, the two ``labels`` (safe, unsafe),
+    and ``finished``, which ends a row early when it is true after one of its tokens."""
+
+    stop: frozenset[int]
+    labels: tuple[int, int]
+    finished: Callable[[Written], bool] = lambda _: False
+
+
+def write_step(logits: torch.Tensor, rows: Sequence[Written], writing: Writing) -> list[int]:
+    """Write the likeliest token of each row of ``logits`` (rows, vocabulary); returns them all."""
+    finite = torch.isfinite(logits).all(-1).tolist()
+    tokens = logits.argmax(-1)
+    chosen = torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0].tolist()
+    labels = logits[:, list(writing.labels)].tolist()
+    following: list[int] = tokens.tolist()
+    for place, (written, token) in enumerate(zip(rows, following, strict=True)):
+        if not finite[place]:
+            written.ended = "not_finite"
+        elif token in writing.stop:
+            written.ended = "stop"
+        else:
+            written.ids.append(token)
+            written.logprobs.append(chosen[place])
+            written.labels.append((labels[place][0], labels[place][1]))
+            if writing.finished(written):
+                written.ended = "text"
+            elif len(written.ids) >= written.budget:
+                written.ended = "length"
+    return following
+
+
 class GreedyStream:
     """Greedy decoding of several contexts in lock-step, one token a step.
 
-    ``finished(row)`` ends a row early, after each of its tokens. The rows of ``written`` keep their
-    order; a row that has ended leaves the batch. With a ``prefix``, context n goes on from its row
-    ``prefix_rows[n]``.
+    The rows of ``written`` keep their order; a row that has ended leaves the batch. With a
+    ``prefix``, context n goes on from its row ``prefix_rows[n]``.
 
     Raises:
         ValueError: contexts would not end in the same slot behind the prefix: padding between
@@ -125,9 +157,7 @@ class GreedyStream:
         budgets: Sequence[int],
         *,
         pad: int,
-        stop: frozenset[int],
-        labels: tuple[int, int],
-        finished: Callable[[Written], bool] = lambda _: False,
+        writing: Writing,
         prefix: Prefix | None = None,
         prefix_rows: Sequence[int] = (),
     ) -> None:
@@ -135,7 +165,7 @@ class GreedyStream:
             widths = {prefix.width(row, c) for row, c in zip(prefix_rows, contexts, strict=True)}
             if len(widths) > 1:
                 raise ValueError("contexts written together must end in the same slot")
-        self._model, self._stop, self._labels, self._finished = model, stop, labels, finished
+        self._model, self._writing = model, writing
         self._contexts: Sequence[Context] = contexts
         self._pad = pad
         self._prefix, self._prefix_rows = prefix, prefix_rows
@@ -161,25 +191,8 @@ class GreedyStream:
         if not self._rows:
             return ended
         logits = (self._prefill() if self._cache is None else self._decode()).float()
-        finite = torch.isfinite(logits).all(-1).tolist()
-        tokens = logits.argmax(-1)
-        chosen = torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0].tolist()
-        labels = logits[:, list(self._labels)].tolist()
-        self._next = tokens[:, None]
-        for place, (row, token) in enumerate(zip(self._rows, tokens.tolist(), strict=True)):
-            written = self.written[row]
-            if not finite[place]:
-                written.ended = "not_finite"
-            elif token in self._stop:
-                written.ended = "stop"
-            else:
-                written.ids.append(token)
-                written.logprobs.append(chosen[place])
-                written.labels.append((labels[place][0], labels[place][1]))
-                if self._finished(written):
-                    written.ended = "text"
-                elif len(written.ids) >= written.budget:
-                    written.ended = "length"
+        tokens = write_step(logits, [self.written[row] for row in self._rows], self._writing)
+        self._next = torch.tensor(tokens, device=logits.device)[:, None]
         return ended + self._leave()
 
     def run(self) -> list[Written]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -26,7 +26,7 @@ from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.judge.base import Side
-from worker.judge.decode import Context, GreedyStream, Written
+from worker.judge.decode import Context, Writing, Written
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import parse_answer
 from worker.judge.prefix import Prefix
@@ -53,8 +53,99 @@ class Sides:
     tokens: int = 0
 
 
-class Labeller:
-    """Reads labels with one model. Not thread-safe: it belongs to the device thread."""
+class Computed(Protocol):
+    """Contexts that went through the model once, and what goes on from there.
+
+    ``contexts`` are longer forms of the rows' own; a row may be gone on from any number of times.
+    """
+
+    def logits_of(
+        self, rows: Sequence[int], contexts: Sequence[Context], counts: Sequence[int]
+    ) -> list[torch.Tensor]:
+        """Per context the logits of its last ``count`` tokens: (count, vocabulary) each."""
+        ...
+
+    def write(
+        self,
+        rows: Sequence[int],
+        contexts: Sequence[Context],
+        budgets: Sequence[int],
+        writing: Writing,
+    ) -> list[Written]:
+        """Greedy text behind every context."""
+        ...
+
+
+class Labels:
+    """What logits behind the constant text mean, whoever computed them."""
+
+    def __init__(
+        self, answer: AnswerTokens, tokenizer: Any, *, min_constant: float = MIN_CONSTANT
+    ) -> None:
+        self._answer, self._tokenizer = answer, tokenizer
+        self._min_constant = min_constant
+
+    def _competition(
+        self, logprobs: torch.Tensor, tail: tuple[int, ...], position: int
+    ) -> tuple[Side, float] | None:
+        """The side labelled at ``position``, and the probability that greedy text gets there.
+
+        None where the logits are not finite. The constants counted are those since the last label.
+        """
+        if not bool(torch.isfinite(logprobs).all()):
+            return None
+        answer = self._answer
+        start = 0 if position == len(answer.user) else len(answer.user) + 1
+        constants = sum(float(logprobs[i, tail[i]]) for i in range(start, position))
+        safe, unsafe = (float(logprobs[position, token]) for token in (answer.safe, answer.unsafe))
+        mass = math.exp(safe) + math.exp(unsafe)
+        return side(safe, unsafe), math.exp(constants) * mass
+
+    def _write(
+        self,
+        computed: Computed,
+        asks: Sequence[Ask],
+        indexes: Sequence[int],
+        results: list[Sides | Undecided | None],
+    ) -> None:
+        """Decode whole answers where the constant text is improbable, and parse them."""
+        lines = computed.write(
+            indexes,
+            [asks[index].context for index in indexes],
+            [asks[index].category_budget for index in indexes],
+            Writing(self._answer.stop, (self._answer.safe, self._answer.unsafe)),
+        )
+        for index, written in zip(indexes, lines, strict=True):
+            try:
+                results[index] = self._parsed(asks[index], written)
+            except Undecided as error:
+                results[index] = error
+
+    def _parsed(self, ask: Ask, written: Written) -> Sides:
+        if written.ended == "not_finite":
+            raise not_finite()
+        text = decode_text(self._tokenizer, written.ids)
+        parsed = parse_answer(text, response=ask.response, rubric=ask.rubric)
+        user = self._written_side(written, "User Safety", parsed.user)
+        response = None
+        if parsed.response is not None:
+            response = self._written_side(written, "Response Safety", parsed.response)
+        return Sides(user, response, len(written.ids))
+
+    def _written_side(self, written: Written, field: str, label: Label) -> Side:
+        """The score at the token that wrote the label, where it competed there."""
+        for position in range(len(written.ids)):
+            text = decode_text(self._tokenizer, written.ids[: position + 1])
+            if field in text and text.rpartition(field)[2].strip(" \t:"):
+                scored = side(*written.labels[position])
+                if scored.label == label:
+                    return scored
+                break
+        return Side(label=label, score=1.0 if label == "unsafe" else 0.0)
+
+
+class Labeller(Labels):
+    """Reads labels with the plain model. Not thread-safe: it belongs to the device thread."""
 
     def __init__(
         self,
@@ -64,8 +155,8 @@ class Labeller:
         *,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
-        self._model, self._answer, self._tokenizer = model, answer, tokenizer
-        self._min_constant = min_constant
+        super().__init__(answer, tokenizer, min_constant=min_constant)
+        self._model = model
         self.pad: int = tokenizer.pad_token_id or 0
 
     def asked(self, ask: Ask) -> Context:
@@ -98,7 +189,7 @@ class Labeller:
             user = self._competition(logprobs, tail, len(answer.user))
             response = self._competition(logprobs, tail, len(tail)) if ask.response else None
             if user is None or (response is None and ask.response):
-                results[index] = _not_finite()
+                results[index] = not_finite()
             elif user[1] < self._min_constant:
                 written.append(index)
             elif response is None:
@@ -112,11 +203,9 @@ class Labeller:
                 results[index] = Sides(user[0], response[0])
         if second:
             written += self._second(prefix, asks, second, results)
-        # Answers that begin in the same slot are written together.
-        for tail in sorted({tails[index] for index in written}):
-            same = [index for index in written if tails[index] == tail]
-            self._write(prefix, asks, same, results)
-        return prefix, [_known(result) for result in results]
+        if written:
+            self._write(prefix, asks, written, results)
+        return prefix, [known(result) for result in results]
 
     def _second(
         self,
@@ -135,74 +224,12 @@ class Labeller:
             sides = results[index]
             assert isinstance(sides, Sides)
             if response is None:
-                results[index] = _not_finite()
+                results[index] = not_finite()
             elif response[1] < self._min_constant:
                 written.append(index)
             else:
                 results[index] = Sides(sides.user, response[0])
         return written
-
-    def _competition(
-        self, logprobs: torch.Tensor, tail: tuple[int, ...], position: int
-    ) -> tuple[Side, float] | None:
-        """The side labelled at ``position``, and the probability that greedy text gets there.
-
-        None where the logits are not finite. The constants counted are those since the last label.
-        """
-        if not bool(torch.isfinite(logprobs).all()):
-            return None
-        answer = self._answer
-        start = 0 if position == len(answer.user) else len(answer.user) + 1
-        constants = sum(float(logprobs[i, tail[i]]) for i in range(start, position))
-        safe, unsafe = (float(logprobs[position, token]) for token in (answer.safe, answer.unsafe))
-        mass = math.exp(safe) + math.exp(unsafe)
-        return side(safe, unsafe), math.exp(constants) * mass
-
-    def _write(
-        self,
-        prefix: Prefix,
-        asks: Sequence[Ask],
-        indexes: Sequence[int],
-        results: list[Sides | Undecided | None],
-    ) -> None:
-        """Decode whole answers where the constant text is improbable, and parse them."""
-        stream = GreedyStream(
-            self._model,
-            [asks[index].context for index in indexes],
-            [asks[index].category_budget for index in indexes],
-            pad=self.pad,
-            stop=self._answer.stop,
-            labels=(self._answer.safe, self._answer.unsafe),
-            prefix=prefix,
-            prefix_rows=indexes,
-        )
-        for index, written in zip(indexes, stream.run(), strict=True):
-            try:
-                results[index] = self._parsed(asks[index], written)
-            except Undecided as error:
-                results[index] = error
-
-    def _parsed(self, ask: Ask, written: Written) -> Sides:
-        if written.ended == "not_finite":
-            raise _not_finite()
-        text = decode_text(self._tokenizer, written.ids)
-        parsed = parse_answer(text, response=ask.response, rubric=ask.rubric)
-        user = self._written_side(written, "User Safety", parsed.user)
-        response = None
-        if parsed.response is not None:
-            response = self._written_side(written, "Response Safety", parsed.response)
-        return Sides(user, response, len(written.ids))
-
-    def _written_side(self, written: Written, field: str, label: Label) -> Side:
-        """The score at the token that wrote the label, where it competed there."""
-        for position in range(len(written.ids)):
-            text = decode_text(self._tokenizer, written.ids[: position + 1])
-            if field in text and text.rpartition(field)[2].strip(" \t:"):
-                scored = side(*written.labels[position])
-                if scored.label == label:
-                    return scored
-                break
-        return Side(label=label, score=1.0 if label == "unsafe" else 0.0)
 
 
 def side(safe: float, unsafe: float) -> Side:
@@ -219,10 +246,12 @@ def decode_text(tokenizer: Any, ids: Sequence[int]) -> str:
     return text
 
 
-def _not_finite() -> Undecided:
+def not_finite() -> Undecided:
+    """Why there is no reading where a logit is NaN or infinite."""
     return Undecided(UndecidedReason.NOT_FINITE, detail="the model's logits are not finite")
 
 
-def _known(result: Sides | Undecided | None) -> Sides | Undecided:
+def known(result: Sides | Undecided | None) -> Sides | Undecided:
+    """A result that has been found by now."""
     assert result is not None
     return result

@@ -17,11 +17,10 @@ import torch
 
 from worker.contracts.verdict import Label
 from worker.judge.base import CategoryScore
-from worker.judge.decode import Context, GreedyStream, Written, chunks
-from worker.judge.labelling import Limits, decode_text
+from worker.judge.decode import Context, Writing, Written, chunks
+from worker.judge.labelling import Computed, Limits, decode_text
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import NamedCategory, split_categories
-from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask
 from worker.policy.taxonomy import FLOOR
 
@@ -42,27 +41,24 @@ class Named:
 
 
 class Namer:
-    """Names categories with one model. Not thread-safe: it belongs to the device thread."""
+    """Names categories behind computed contexts."""
 
-    def __init__(
-        self, model: Any, answer: AnswerTokens, tokenizer: Any, limits: Limits, pad: int
-    ) -> None:
-        self._model, self._answer, self._tokenizer = model, answer, tokenizer
-        self._limits, self._pad = limits, pad
+    def __init__(self, answer: AnswerTokens, tokenizer: Any, limits: Limits) -> None:
+        self._answer, self._tokenizer, self._limits = answer, tokenizer, limits
 
     def name(
         self,
-        prefix: Prefix,
+        computed: Computed,
         rows: Sequence[int],
         asks: Sequence[Ask],
         labels: Sequence[tuple[Label, Label | None]],
     ) -> list[Named]:
         """The category line behind each context's labels; order kept.
 
-        ``rows`` are the asks' rows in the prefix.
+        ``rows`` are the asks' rows among the computed.
         """
         contexts = self._behind(asks, labels)
-        lines = self._write(prefix, rows, contexts, [ask.category_budget for ask in asks])
+        lines = self._write(computed, rows, contexts, [ask.category_budget for ask in asks])
         places: list[tuple[int, Context, tuple[int, ...]]] = []
         found: list[list[tuple[NamedCategory, float]]] = []
         for index, (ask, context, line) in enumerate(zip(asks, contexts, lines, strict=True)):
@@ -80,7 +76,7 @@ class Namer:
                     places.append((index, after, next_name))
                 elif follows == ",":  # one token spells the end of the name and the comma
                     places.append((index, after, self._answer.floor))
-        floors = self._floor(prefix, rows, places)
+        floors = self._floor(computed, rows, places)
         return [
             self._named(categories, floor, line)
             for categories, floor, line in zip(found, floors, lines, strict=True)
@@ -88,7 +84,7 @@ class Namer:
 
     def floor(
         self,
-        prefix: Prefix,
+        computed: Computed,
         rows: Sequence[int],
         asks: Sequence[Ask],
         labels: Sequence[tuple[Label, Label | None]],
@@ -96,7 +92,7 @@ class Namer:
         """The floor's name as the first category behind each context's labels; NaN where none."""
         contexts = self._behind(asks, labels)
         places = [(index, each, self._answer.floor) for index, each in enumerate(contexts)]
-        return self._floor(prefix, rows, places)
+        return self._floor(computed, rows, places)
 
     def _behind(
         self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
@@ -117,27 +113,22 @@ class Namer:
 
     def _write(
         self,
-        prefix: Prefix,
+        computed: Computed,
         rows: Sequence[int],
         contexts: Sequence[Context],
         budgets: Sequence[int],
     ) -> list[Written]:
-        stream = GreedyStream(
-            self._model,
-            contexts,
-            budgets,
-            pad=self._pad,
-            stop=self._answer.stop,
-            labels=(self._answer.safe, self._answer.unsafe),
-            finished=lambda line: "\n" in decode_text(self._tokenizer, line.ids[-1:]),
-            prefix=prefix,
-            prefix_rows=rows,
-        )
-        return stream.run()
+        answer = self._answer
+
+        def ends_line(line: Written) -> bool:
+            return "\n" in decode_text(self._tokenizer, line.ids[-1:])
+
+        writing = Writing(answer.stop, (answer.safe, answer.unsafe), ends_line)
+        return computed.write(rows, contexts, budgets, writing)
 
     def _floor(
         self,
-        prefix: Prefix,
+        computed: Computed,
         rows: Sequence[int],
         places: Sequence[tuple[int, Context, tuple[int, ...]]],
     ) -> list[float]:
@@ -145,7 +136,7 @@ class Namer:
         floors = [0.0] * len(rows)
         extended = [context.extended(name) for _, context, name in places]
         for chunk in chunks(extended, self._limits.rows, self._limits.tokens):
-            logits = prefix.logits_of(
+            logits = computed.logits_of(
                 [rows[places[place][0]] for place in chunk],
                 [extended[place] for place in chunk],
                 [len(places[place][2]) + 1 for place in chunk],

@@ -15,7 +15,7 @@ from worker.judge.device import Fault
 from worker.judge.labelling import MIN_CONSTANT, Limits
 from worker.judge.loading import Checkpoint, load_model
 from worker.judge.reading import Ask, Reading, TraceAsk
-from worker.judge.scoring import Reader
+from worker.judge.scoring import Reader, plain_reader
 from worker.judge.tracing import TraceWriter
 
 _MEMORY = ("out of memory", "can't allocate memory", "alloc_failed", "not enough memory")
@@ -51,7 +51,7 @@ class PlainDevice:
     def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
         reader = self._readers.get(adapter)
         if reader is None:
-            reader = self._readers[adapter] = Reader(
+            reader = self._readers[adapter] = plain_reader(
                 self._models[adapter],
                 self._checkpoint.answer,
                 self._checkpoint.tokenizer,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from worker.judge.decode import Context, last_logits
+from worker.judge.decode import Context, GreedyStream, Writing, Written, last_logits
 
 
 class Prefix:
@@ -93,6 +93,30 @@ class Prefix:
         logits = self._model(**inputs, logits_to_keep=places, use_cache=True).logits
         order = {slot: n for n, slot in enumerate(wanted)}
         return [logits[n, [order[slot] for slot in span]] for n, span in enumerate(spans)]
+
+    def write(
+        self,
+        rows: Sequence[int],
+        contexts: Sequence[Context],
+        budgets: Sequence[int],
+        writing: Writing,
+    ) -> list[Written]:
+        """Greedy text behind every context; those that end in one slot are written together."""
+        written: dict[int, Written] = {}
+        widths = [self.width(row, context) for row, context in zip(rows, contexts, strict=True)]
+        for width in sorted(set(widths)):
+            same = [n for n, each in enumerate(widths) if each == width]
+            stream = GreedyStream(
+                self._model,
+                [contexts[n] for n in same],
+                [budgets[n] for n in same],
+                pad=self._pad,
+                writing=writing,
+                prefix=self,
+                prefix_rows=[rows[n] for n in same],
+            )
+            written.update(zip(same, stream.run(), strict=True))
+        return [written[n] for n in range(len(rows))]
 
     def _fork(self, rows: Sequence[int]) -> DynamicCache:
         """A cache to write on. Layers replace their tensors and never change them, so rows that

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,45 +13,45 @@ from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.judge.base import Side
 from worker.judge.decode import chunks
-from worker.judge.labelling import MIN_CONSTANT, Labeller, Limits, Sides
+from worker.judge.labelling import MIN_CONSTANT, Computed, Labeller, Limits, Sides
 from worker.judge.labels import AnswerTokens
 from worker.judge.naming import Namer
-from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask, Reading
 from worker.policy.floor import FLOOR_THRESHOLD
+
+
+class Labelling(Protocol):
+    """Labels of a batch, and its computed contexts to go on from (``labelling.Labeller``)."""
+
+    def label(self, asks: Sequence[Ask]) -> tuple[Computed, list[Sides | Undecided]]: ...
 
 
 class Reader:
     """The reading of one model: a batch goes through it once, everything else goes on from there.
 
-    Not thread-safe: it belongs to the device thread.
+    ``split`` gives the indexes of asks that fit one forward together. Not thread-safe: it belongs
+    to the device thread.
     """
 
     def __init__(
         self,
-        model: Any,
-        answer: AnswerTokens,
-        tokenizer: Any,
-        limits: Limits,
-        *,
-        min_constant: float = MIN_CONSTANT,
+        labelling: Labelling,
+        namer: Namer,
+        split: Callable[[Sequence[Ask]], Iterable[Sequence[int]]],
     ) -> None:
-        self._limits = limits
-        self._labeller = Labeller(model, answer, tokenizer, min_constant=min_constant)
-        self._namer = Namer(model, answer, tokenizer, limits, self._labeller.pad)
+        self._labelling, self._namer, self._split = labelling, namer, split
 
     def read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
         """A reading of every context, or why there is none; order kept."""
         found: dict[int, Reading | Undecided] = {}
-        contexts = [self._labeller.asked(ask) for ask in asks]
-        for chunk in chunks(contexts, self._limits.rows, self._limits.tokens):
+        for chunk in self._split(asks):
             readings = self._read([asks[index] for index in chunk])
             found.update(zip(chunk, readings, strict=True))
         return [found[index] for index in range(len(asks))]
 
     def _read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
         """Readings of what fits one forward; its keys and values are freed with the call."""
-        prefix, sides = self._labeller.label(asks)
+        computed, sides = self._labelling.label(asks)
         readings: list[Reading | Undecided] = []
         unsafe: list[_Behind] = []
         suspected: list[_Behind] = []
@@ -65,21 +65,21 @@ class Reader:
             elif "unsafe" in (labels := _counted(each, FLOOR_THRESHOLD)):
                 suspected.append(_Behind(index, labels))
         if unsafe:
-            self._name(prefix, asks, unsafe, readings)
+            self._name(computed, asks, unsafe, readings)
         if suspected:
-            self._look_for_floor(prefix, asks, suspected, readings)
+            self._look_for_floor(computed, asks, suspected, readings)
         return readings
 
     def _name(
         self,
-        prefix: Prefix,
+        computed: Computed,
         asks: Sequence[Ask],
         unsafe: Sequence[_Behind],
         readings: list[Reading | Undecided],
     ) -> None:
         """The category line of what counts as unsafe."""
         named = self._namer.name(
-            prefix,
+            computed,
             [each.place for each in unsafe],
             [asks[each.place] for each in unsafe],
             [each.labels for each in unsafe],
@@ -101,7 +101,7 @@ class Reader:
 
     def _look_for_floor(
         self,
-        prefix: Prefix,
+        computed: Computed,
         asks: Sequence[Ask],
         suspected: Sequence[_Behind],
         readings: list[Reading | Undecided],
@@ -111,7 +111,7 @@ class Reader:
         Below ``FLOOR_THRESHOLD`` the product with P(unsafe) cannot reach it, whatever the name.
         """
         floors = self._namer.floor(
-            prefix,
+            computed,
             [each.place for each in suspected],
             [asks[each.place] for each in suspected],
             [each.labels for each in suspected],
@@ -125,6 +125,23 @@ class Reader:
                 if math.isnan(score)
                 else msgspec.structs.replace(reading, floor_score=score)
             )
+
+
+def plain_reader(
+    model: Any,
+    answer: AnswerTokens,
+    tokenizer: Any,
+    limits: Limits,
+    *,
+    min_constant: float = MIN_CONSTANT,
+) -> Reader:
+    """The reader that runs the model as transformers does: what every faster one must equal."""
+    labeller = Labeller(model, answer, tokenizer, min_constant=min_constant)
+
+    def split(asks: Sequence[Ask]) -> Iterable[Sequence[int]]:
+        return chunks([labeller.asked(ask) for ask in asks], limits.rows, limits.tokens)
+
+    return Reader(labeller, Namer(answer, tokenizer, limits), split)
 
 
 class _Behind(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.contracts.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.decode import GreedyStream, Written
+from worker.judge.decode import GreedyStream, Writing, Written
 from worker.judge.labelling import decode_text
 from worker.judge.labels import AnswerTokens
 from worker.judge.reading import Trace, TraceAsk
@@ -33,9 +33,7 @@ class TraceWriter:
             [ask.context for ask in asks],
             [ask.budget for ask in asks],
             pad=pad,
-            stop=answer.stop,
-            labels=(answer.safe, answer.unsafe),
-            finished=self._answering,
+            writing=Writing(answer.stop, (answer.safe, answer.unsafe), self._answering),
         )
 
     @property

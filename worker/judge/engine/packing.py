@@ -1,0 +1,253 @@
+"""Which tokens go through the model together, and which keys each of them may see.
+
+Rows (events, chunks, prefixes) lie behind one another without padding, sorted by policy::
+
+    tokens    a a a a a | b b b | c c c c        one matrix for every projection
+    policy    P P P P P   P P P   Q Q Q Q        one attention call a policy: P x 8, Q x 4 queries
+    own keys  [a a a a a]  [c c c c .]           one padded call for rows of like length
+
+A row may end in branches: continuations that see the row but not each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from worker.judge.engine.keys import OwnKV, PrefixKV
+from worker.judge.engine.weights import Shape
+
+ALIKE = 0.7
+"""Rows are padded together where the shorter has at least this share of the longer one's tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image's soft tokens: where they lie among the row's, and their embeddings (n, hidden)."""
+
+    start: int
+    embedding: torch.Tensor
+
+    @property
+    def end(self) -> int:
+        return self.start + int(self.embedding.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """New tokens behind ``prefix`` and ``past``. ``wanted`` are those whose logits are asked for.
+
+    ``branches`` continue the row's own ids, each on its own; their tokens count after ``ids``, one
+    branch after the other, in ``wanted`` too.
+    """
+
+    ids: tuple[int, ...]
+    prefix: PrefixKV | None = None
+    past: OwnKV | None = None
+    branches: tuple[tuple[int, ...], ...] = ()
+    picture: Picture | None = None
+    wanted: tuple[int, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """Position of the first new token."""
+        if self.past is not None:
+            return self.past.end
+        return len(self.prefix) if self.prefix is not None else 0
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return tuple(token for part in (self.ids, *self.branches) for token in part)
+
+    def places(self) -> tuple[list[int], list[int]]:
+        """Position and branch (0: none) of every token."""
+        start, trunk = self.start, len(self.ids)
+        positions, branch = list(range(start, start + trunk)), [0] * trunk
+        for number, ids in enumerate(self.branches, start=1):
+            positions += range(start + trunk, start + trunk + len(ids))
+            branch += [number] * len(ids)
+        return positions, branch
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Queries ``start:end`` meet one policy's prefix."""
+
+    prefix: PrefixKV
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows whose own tokens meet in one padded call.
+
+    ``keys`` (rows, K) and ``queries`` (rows, Q) index packed tokens and queries, ``real`` marks
+    queries that are no padding, ``seen`` (rows, Q, K) says who sees whom, per kind of layer.
+    """
+
+    keys: torch.Tensor
+    queries: torch.Tensor
+    real: torch.Tensor
+    seen: dict[bool, torch.Tensor]
+    past: OwnKV | None
+
+
+@dataclass(frozen=True)
+class Queries:
+    """One set of query tokens: all of them, or in the last layer those that are wanted."""
+
+    positions: torch.Tensor
+    shared: list[Shared]
+    groups: list[Group]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows in packed order. ``order`` gives the caller's index of each; ``spans`` their tokens."""
+
+    rows: list[Row]
+    order: list[int]
+    spans: list[range]
+    ids: torch.Tensor
+    positions: torch.Tensor
+    wanted: torch.Tensor
+    all: Queries
+    last: Queries
+    pictures: list[tuple[int, Picture]] = field(default_factory=list)
+
+
+def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
+    """Lay rows out; everything is built on the host and moved over once."""
+    prefixes = {id(row.prefix): number for number, row in enumerate(rows)}
+    order = sorted(
+        range(len(rows)), key=lambda n: (prefixes[id(rows[n].prefix)], -len(rows[n].tokens))
+    )
+    ordered = [rows[n] for n in order]
+    tokens = [row.tokens for row in ordered]
+    spans, end = [], 0
+    for each in tokens:
+        spans.append(range(end, end + len(each)))
+        end += len(each)
+    places = [row.places() for row in ordered]
+    positions = torch.tensor([p for each, _ in places for p in each])
+    wanted = [span.start + n for row, span in zip(ordered, spans, strict=True) for n in row.wanted]
+    everything = [list(span) for span in spans]
+    asked = [[span.start + n for n in row.wanted] for row, span in zip(ordered, spans, strict=True)]
+    groups = [_group(each, ordered, spans, places, shape) for each in _alike(ordered, spans)]
+    return Packed(
+        rows=ordered,
+        order=order,
+        spans=spans,
+        ids=torch.tensor([token for each in tokens for token in each], device=device),
+        positions=positions.to(device),
+        wanted=torch.tensor(wanted, dtype=torch.long, device=device),
+        all=_queries(ordered, everything, positions, groups, device),
+        last=_queries(ordered, asked, positions, groups, device),
+        pictures=[
+            (span.start, row.picture)
+            for row, span in zip(ordered, spans, strict=True)
+            if row.picture is not None
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class _Square:
+    """Rows of one group with every pair of their tokens."""
+
+    members: list[int]
+    starts: torch.Tensor
+    lengths: torch.Tensor
+    seen: dict[bool, torch.Tensor]
+    past: OwnKV | None
+
+
+def _alike(rows: Sequence[Row], spans: Sequence[range]) -> list[list[int]]:
+    """Rows of like length; one with a past goes alone."""
+    groups: list[list[int]] = [[n] for n, row in enumerate(rows) if row.past is not None]
+    fresh = [n for n, row in enumerate(rows) if row.past is None]
+    current: list[int] = []
+    for n in sorted(fresh, key=lambda n: -len(spans[n])):
+        if current and len(spans[n]) < ALIKE * len(spans[current[0]]):
+            groups.append(current)
+            current = []
+        current.append(n)
+    return [*groups, current] if current else groups
+
+
+def _group(
+    members: list[int],
+    rows: Sequence[Row],
+    spans: Sequence[range],
+    places: Sequence[tuple[list[int], list[int]]],
+    shape: Shape,
+) -> _Square:
+    width = max(len(spans[n]) for n in members)
+    size = (len(members), width)
+    positions = torch.zeros(size, dtype=torch.long)
+    branch, image = torch.zeros_like(positions), torch.zeros_like(positions)
+    lengths = torch.tensor([len(spans[n]) for n in members])
+    for place, n in enumerate(members):
+        own, branches = places[n]
+        positions[place, : len(own)] = torch.tensor(own)
+        branch[place, : len(own)] = torch.tensor(branches)
+        picture = rows[n].picture
+        if picture is not None:
+            image[place, picture.start : picture.end] = 1
+    index = torch.arange(width)
+    real = index[None, None, :] < lengths[:, None, None]
+    causal = index[:, None] >= index[None, :]
+    same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    # An image's tokens see each other both ways; looking back, the window bounds them too.
+    both = (image[:, None, :] == 1) & (image[:, :, None] == 1)
+    full = ((causal & same) | both) & real
+    near = positions[:, :, None] - positions[:, None, :] < shape.window
+    seen = {False: full, True: full & near}
+    starts = torch.tensor([spans[n].start for n in members])
+    return _Square(members, starts, lengths, seen, rows[members[0]].past)
+
+
+def _queries(
+    rows: Sequence[Row],
+    asked: Sequence[Sequence[int]],
+    positions: torch.Tensor,
+    squares: Sequence[_Square],
+    device: torch.device,
+) -> Queries:
+    """Queries in packed order; ``asked`` are each row's, as packed token indexes."""
+    firsts, end = [], 0
+    shared: list[Shared] = []
+    for row, each in zip(rows, asked, strict=True):
+        firsts.append(end)
+        if row.prefix is not None and each:
+            if shared and shared[-1].prefix is row.prefix:
+                shared[-1] = Shared(row.prefix, shared[-1].start, end + len(each))
+            else:
+                shared.append(Shared(row.prefix, end, end + len(each)))
+        end += len(each)
+    flat = torch.tensor([n for each in asked for n in each], dtype=torch.long)
+    groups = []
+    for square in squares:
+        most = max(len(asked[n]) for n in square.members)
+        if most == 0:
+            continue
+        width = square.seen[False].shape[2]
+        index = torch.arange(width)
+        keys = square.starts[:, None] + torch.minimum(index, square.lengths[:, None] - 1)
+        queries = torch.zeros((len(square.members), most), dtype=torch.long)
+        local = torch.zeros_like(queries)
+        real = torch.zeros_like(queries, dtype=torch.bool)
+        for place, n in enumerate(square.members):
+            count = len(asked[n])
+            queries[place, :count] = torch.arange(firsts[n], firsts[n] + count)
+            local[place, :count] = torch.tensor(asked[n], dtype=torch.long) - square.starts[place]
+            real[place, :count] = True
+        at = torch.arange(len(square.members))[:, None]
+        seen = {kind: mask[at, local].to(device) for kind, mask in square.seen.items()}
+        groups.append(
+            Group(keys.to(device), queries.to(device), real.to(device), seen, square.past)
+        )
+    return Queries(positions[flat].to(device), shared, groups)
