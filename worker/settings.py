@@ -193,6 +193,8 @@ class JudgeSettings(Section):
     """Traces waiting or being written at most; beyond it thinking is shed."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 leaves the choice to torch."""
+    cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+    """Bytes of answers kept for equal requests, so that a wave of copies is judged once; 0 is off."""
 
 
 class Policies(Section):

@@ -21,7 +21,7 @@ WORDS = {"grenade": "Guns and Illegal Weapons", "darn": "Profanity", "zib": FLOO
 
 class TestScriptedJudge(JudgeConformance):
     def make(self) -> Judge:
-        return open_judge(JudgeSettings(backend="scripted"))
+        return open_judge(JudgeSettings(backend="scripted", cache_bytes=0))
 
 
 async def test_words_are_found_on_the_side_that_says_them() -> None:

@@ -109,7 +109,7 @@ async def run(settings: JudgeSettings, events: int, rounds: int) -> dict[str, ob
 def main(model: str, events: int, rounds: int, threads: int) -> None:
     """Compare judging a crowd with judging one at a time."""
     name = model if model == "tiny" else str(Path(model))
-    settings = JudgeSettings(model=name, threads=threads)
+    settings = JudgeSettings(model=name, threads=threads, cache_bytes=0)
     result = asyncio.run(run(settings, events, rounds))
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 

@@ -45,7 +45,10 @@ class JudgeImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass over one event: at most one image, one rubric, one context."""
+    """One pass over one event: at most one image, one rubric, one context.
+
+    ``cache`` says whether an answer to an equal request may stand in for a new one.
+    """
 
     user: str
     response: str | None
@@ -54,6 +57,7 @@ class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
     rubric: Rubric
     adapter: str | None = None
     think: ThinkPlan = ThinkPlan()
+    cache: bool = True
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +95,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     ``floor_score`` is P(unsafe) times the probability of the floor category's full name, for a safe
     side too. ``categories_complete`` is False where the category line was cut off by its budget.
-    Times are milliseconds; tokens count the whole context and everything decoded.
+    Times are milliseconds; tokens count the whole context and everything decoded. ``cached`` marks
+    the answer to an earlier equal request: no time was spent and no token was read for this one.
     """
 
     user: Side
@@ -106,6 +111,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     queue_ms: float = 0.0
     judge_ms: float = 0.0
+    cached: bool = False
 
 
 class Judge(Protocol):

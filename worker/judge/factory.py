@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from worker.judge.base import Judge
+from worker.judge.cache import CachingJudge
 from worker.judge.scripted import ScriptedJudge
 from worker.settings import JudgeSettings
 
 
 def open_judge(settings: JudgeSettings) -> Judge:
     """An unstarted judge; ``start`` loads it and raises ``ConfigurationError`` where it cannot."""
+    judge = _judge(settings)
+    return CachingJudge(judge, settings.cache_bytes) if settings.cache_bytes else judge
+
+
+def _judge(settings: JudgeSettings) -> Judge:
     if settings.backend == "scripted":
         return ScriptedJudge()
     # Imported here: torch takes seconds, and most commands never judge.

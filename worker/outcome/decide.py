@@ -44,6 +44,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     neutralised: tuple[str, ...] = ()
     context: ContextUse = ContextUse()
     decided_by: DecidedBy = "judge"
+    cached: bool = False
     traces: tuple[str, ...] = ()
 
     @property
@@ -80,7 +81,7 @@ def decide(
     readings = [read(result, policy) for result in results if result.judgement is not None]
     common = _common(results, readings, images, policy)
     if any(reading.unsafe for reading in readings):
-        return _unsafe(policy, readings, common)
+        return _credited(_unsafe(policy, readings, common), results)
     fault = _first_fault(results, images)
     if fault is None and not readings:
         fault = (UndecidedReason.INTERNAL_ERROR, "no pass was judged")
@@ -93,9 +94,18 @@ def decide(
             undecided_reason=without.undecided_reason,
             undecided_detail=without.undecided_detail,
         )
-    return msgspec.structs.replace(
+    safe = msgspec.structs.replace(
         common, user=_worst([r.user for r in readings]), response=_worst_response(readings)
     )
+    return _credited(safe, results)
+
+
+def _credited(decision: Decision, results: Sequence[PassResult]) -> Decision:
+    """Say where nothing was judged for this event: every pass had its answer from an equal one."""
+    if not all(result.judgement is not None and result.judgement.cached for result in results):
+        return decision
+    decided_by: DecidedBy = "cache" if decision.decided_by == "judge" else decision.decided_by
+    return msgspec.structs.replace(decision, cached=True, decided_by=decided_by)
 
 
 def _common(

@@ -56,6 +56,16 @@ batch_contexts = Histogram(
 batch_tokens = Histogram(
     Metric.BATCH_TOKENS, "{token}", "Tokens in a batch, padded", (Attribute.THINK,), TOKENS
 )
+judge_cache = Counter(
+    Metric.JUDGE_CACHE, "{request}", "Requests to the judge, by what answered", (Attribute.RESULT,)
+)
+judge_cache_bytes = Gauge(Metric.JUDGE_CACHE_BYTES, "By", "Bytes of answers kept", ())
+prefilter_hits = Counter(
+    Metric.PREFILTER_HITS,
+    "{hit}",
+    "Events that an entry of a prefilter's list met",
+    (Attribute.POLICY, Attribute.LIST, Attribute.DECIDE),
+)
 think_traces = Counter(
     Metric.THINK, "{trace}", "Reasoning traces written, or skipped and why", (Attribute.THINK,)
 )

@@ -53,6 +53,8 @@ class Attribute:
     DEPENDENCY: Final = "moderation.dependency"
     VERDICT_ID: Final = "moderation.verdict_id"
     RESULT: Final = "moderation.result"
+    LIST: Final = "moderation.prefilter.list"
+    DECIDE: Final = "moderation.prefilter.decide"
     OVERFLOW: Final = "otel.metric.overflow"
 
 
@@ -69,6 +71,9 @@ class Metric:
     BATCH_DURATION: Final = "moderation.judge.batch.duration"
     BATCH_CONTEXTS: Final = "moderation.judge.batch.contexts"
     BATCH_TOKENS: Final = "moderation.judge.batch.tokens"
+    JUDGE_CACHE: Final = "moderation.judge.cache.requests"
+    JUDGE_CACHE_BYTES: Final = "moderation.judge.cache.bytes"
+    PREFILTER_HITS: Final = "moderation.prefilter.hits"
     THINK: Final = "moderation.think.traces"
     COMMIT_DURATION: Final = "moderation.commit.duration"
     COMMITS: Final = "moderation.commits"
