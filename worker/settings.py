@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,16 +18,10 @@ from pydantic_settings import (
 )
 
 from worker.errors import ConfigurationError
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A section refuses fields it does not know: a typo must not become a default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
+from worker.settings_remote import RemoteSettings
+from worker.settings_section import Positive as Positive
+from worker.settings_section import PositiveSeconds as PositiveSeconds
+from worker.settings_section import Section as Section
 
 class KafkaSecurity(Section):
     """How the worker proves itself to the brokers."""
@@ -106,7 +100,7 @@ class Stream(Section):
     """Bounds on the work in flight, and how it ends."""
 
     max_events: Positive = 1024
-    """Events in flight over all partitions."""
+    """Events being judged over all partitions; four times as many may wait for their commit."""
     max_bytes: Positive = 64 * 1024 * 1024
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024
@@ -167,12 +161,14 @@ class Store(Section):
 class JudgeSettings(Section):
     """The model."""
 
-    backend: Literal["local", "scripted"] = "local"
-    """``local`` runs the model here; ``scripted`` answers from a word list (tests, benches)."""
+    backend: Literal["local", "remote", "scripted"] = "local"
+    """``local`` runs the model here; ``remote`` asks the server of ``judge.remote``; ``scripted``
+    answers from a word list (tests, benches)."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
     revision: str | None = None
-    """Commit of the hub repository; known models are pinned when unset."""
+    """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
+    that the server was started with: verdicts repeat it, nothing can check it."""
     adapter: Path | None = None
     """LoRA adapter applied under every policy without one of its own."""
     device: str = "auto"
@@ -187,6 +183,17 @@ class JudgeSettings(Section):
     """Contexts in one forward."""
     max_batch_tokens: Positive = 16_384
     """Tokens in one forward, padding included."""
+    engine: Literal["packed", "plain"] = "packed"
+    """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
+    as transformers does, which is slower and gives the same verdicts."""
+    compile: bool = False
+    """Fuse the engine's element-wise work with ``torch.compile``; costs a minute at start."""
+    prefill_tokens: Positive = 4096
+    """A context with more tokens of its own is computed in pieces of this size, between batches."""
+    prefix_bytes: Positive = 2 * 1024**3
+    """Device memory in which the keys and values of policies are pinned."""
+    image_bytes: Positive = 256 * 1024**2
+    """Device memory that keeps embeddings of images seen before."""
     batch_deadline_s: PositiveSeconds = 60.0
     """A batch on the device for longer makes the worker unhealthy; twice this ends the process."""
     think_lane: Positive = 64
@@ -195,6 +202,8 @@ class JudgeSettings(Section):
     """CPU threads of the model; 0 leaves the choice to torch."""
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
     """Bytes of answers kept for equal requests, so that a wave of copies is judged once; 0 is off."""
+    remote: RemoteSettings = RemoteSettings()
+    """The server that judges when ``backend`` is ``remote``."""
 
 
 class Policies(Section):
@@ -307,6 +316,20 @@ def _impossible(settings: Settings) -> list[tuple[bool, str]]:
         (
             settings.judge.context_budget >= settings.judge.max_context,
             "judge.context_budget must be below judge.max_context",
+        ),
+        (
+            settings.judge.backend == "remote" and not settings.judge.remote.base_url,
+            "judge.backend is remote: set judge.remote.base_url",
+        ),
+        (
+            settings.judge.backend == "remote" and settings.judge.adapter is not None,
+            "judge.adapter: a remote judge's adapter is served under a name of its own; put that "
+            "name into judge.remote.model",
+        ),
+        (
+            settings.judge.remote.timeout_s >= settings.judge.batch_deadline_s,
+            "judge.remote.timeout_s must be below judge.batch_deadline_s, or one slow answer makes "
+            "the worker unhealthy",
         ),
     ]
 

@@ -10,12 +10,21 @@ from worker.stream.base import UNMARKED, Claim, Delivery, Mark, Output
 from worker.stream.window import Window
 
 
+class Load:
+    """What is in flight: events, those of them that are not decided yet, and input bytes."""
+
+    __slots__ = ("bytes", "events", "judging")
+
+    def __init__(self) -> None:
+        self.events = self.judging = self.bytes = 0
+
+
 class Slot:
-    """A record in flight. ``parked`` and ``released`` are for its share of the bounds."""
+    """A record in flight; ``judging``, ``parked`` and ``released`` are for the bounds."""
 
     __slots__ = (
         *("delivery", "lane", "offset", "outputs"),
-        *("parked", "released", "running", "since", "size"),
+        *("judging", "parked", "released", "running", "since", "size"),
     )
 
     def __init__(self, delivery: Delivery, lane: Lane, size: int, since: float) -> None:
@@ -26,6 +35,7 @@ class Slot:
         self.since = since
         self.outputs: Sequence[Output] | None = None
         self.running = False
+        self.judging = True
         self.parked = False
         self.released = False
 
@@ -37,6 +47,9 @@ class Lane:
         self.claim = claim
         self.source = claim.source
         self.window: Window[Slot] = Window()
+        self.load = Load()
+        self.full = False
+        """Whether the others need the room that this lane would take next."""
         self.backlog: deque[Slot] = deque()
         """Records not to be started now: the lane is held, or something is being isolated."""
         self.failed: list[Slot] = []

@@ -93,7 +93,6 @@ class StreamRunner:
         self._running = 0
         self._assigned = False
         self._started = False
-        self._draining = False
         self._stopping = False
         self._revoking = asyncio.Lock()
         self._finish = asyncio.Event()
@@ -132,23 +131,6 @@ class StreamRunner:
         self._finish.set()
         if self._started:
             await self._ended.wait()
-
-    async def drain(self) -> bool:
-        """Take nothing in any more and wait until what is in flight is committed.
-
-        Records that wait for a dependency do not count. False where ``drain_s`` passed first.
-        """
-        self._draining = True
-        self._changed()
-        return await self._signal.until(
-            lambda: (
-                not any(
-                    lane.committing or (lane.window and not lane.held)
-                    for lane in self._lanes.values()
-                )
-            ),
-            self._settings.drain_s,
-        )
 
     async def _end(self) -> None:
         self._stopping = True
@@ -226,7 +208,7 @@ class StreamRunner:
         try:
             while True:
                 started = self._clock.time()
-                most = max(1, min(self._bounds.room, POLL_RECORDS))  # closed: all are paused
+                most = max(1, min(self._bounds.room, POLL_RECORDS))  # 0: all are paused
                 records = await self._log.poll(most, POLL_S)
                 if records:
                     batch_span(Span.POLL, "receive", records, len(records), started).end()
@@ -248,8 +230,7 @@ class StreamRunner:
             lane.window.add(slot)
             self._bounds.take(slot)
             self._start(slot)
-        if self._bounds.closed:
-            self._changed()
+        self._changed()
 
     def _start(self, slot: Slot) -> None:
         lane = slot.lane
@@ -307,8 +288,11 @@ class StreamRunner:
             if lane.dead:
                 self._bounds.release(slot)
                 self._changed()
-            elif slot.outputs is not None and lane.window.head is slot:
-                lane.ready.set()
+            elif slot.outputs is not None:
+                if lane.window.head is slot:
+                    lane.ready.set()
+                if self._bounds.decide(slot):
+                    self._changed()
             self._signal.notify()
 
     def _restart(self, lane: Lane) -> None:
@@ -327,12 +311,12 @@ class StreamRunner:
 
     def _changed(self) -> None:
         """Bring pauses in line with bounds, outages and isolation; wake whoever waits."""
-        closed = self._bounds.closed or self._draining
-        isolating = self._isolation.active
+        self._bounds.look(self._lanes.values())
+        closed, isolating = self._bounds.closed, self._isolation.active
         wanted = {
             source
             for source, lane in self._lanes.items()
-            if closed or lane.held or (isolating and not lane.suspect)
+            if closed or lane.full or lane.held or (isolating and not lane.suspect)
         }
         if wanted != self._paused:
             before, self._paused = self._paused, wanted
