@@ -12,9 +12,9 @@ import torch
 
 from tests.support.checkpoints import make_checkpoint
 from tests.support.faulty_device import FaultyDevice
+from worker.judge.device import Device
 from worker.judge.loading import encoder
 from worker.judge.local import LocalJudge
-from worker.judge.plain import PlainDevice
 from worker.settings import JudgeSettings
 
 
@@ -52,7 +52,7 @@ async def open_rig(
     async def open_rig(**settings: object) -> Rig:
         devices: list[FaultyDevice] = []
 
-        def wrap(device: PlainDevice) -> FaultyDevice:
+        def wrap(device: Device) -> FaultyDevice:
             devices.append(FaultyDevice(device))
             return devices[0]
 

@@ -20,7 +20,7 @@ from worker.judge.loading import load, load_model
 from worker.judge.local import LocalJudge
 from worker.judge.prompt import Prompter
 from worker.judge.reading import Trace, TraceAsk
-from worker.judge.tracing import TraceWriter
+from worker.judge.tracing import PlainTraces
 from worker.settings import JudgeSettings
 
 CASES = 200
@@ -116,7 +116,8 @@ def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) ->
     prompter = Prompter(plain, context_budget=256)
     contexts = [prompter.thinking(prompter.prepare(case)) for case in requests(3, 12)]
     asks = [TraceAsk(context, 20 + index) for index, context in enumerate(contexts)]
-    writer = TraceWriter(plain.model, plain.answer, plain.tokenizer, asks, 0)
+    writer = PlainTraces(plain.model, plain.answer, plain.tokenizer, 0)
+    writer.add(asks)
     ended: dict[int, Trace | Undecided] = {}
     for step in itertools.count():
         if step == 5:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.judge.batching import pick
+from worker.judge.batching import pick_padded
 from worker.judge.decode import Context, chunks
 
 
@@ -27,7 +27,7 @@ def test_a_batch_keeps_its_bounds_and_one_adapter(
     waiting: list[Waiting], rows: int, tokens: int
 ) -> None:
     """At most so many rows and padded tokens, unless one context alone is larger."""
-    chosen = [waiting[index] for index in pick(waiting, rows, tokens)]
+    chosen = [waiting[index] for index in pick_padded(waiting, rows, tokens)]
     assert len(chosen) <= rows
     assert len({each.adapter for each in chosen}) <= 1
     width = max((each.tokens for each in chosen), default=0)
@@ -39,7 +39,7 @@ def test_nothing_starves(waiting: list[Waiting], rows: int, tokens: int) -> None
     """The oldest is always taken, so everything is, in at most as many batches as contexts."""
     left = list(waiting)
     for _ in range(len(waiting)):
-        chosen = set(pick(left, rows, tokens))
+        chosen = set(pick_padded(left, rows, tokens))
         assert not left or 0 in chosen
         left = [each for index, each in enumerate(left) if index not in chosen]
     assert not left
@@ -47,11 +47,11 @@ def test_nothing_starves(waiting: list[Waiting], rows: int, tokens: int) -> None
 
 def test_lengths_near_the_oldest_go_first() -> None:
     lengths = [Waiting(100), Waiting(500), Waiting(110), Waiting(90), Waiting(400)]
-    assert pick(lengths, 3, 10_000) == [0, 2, 3]
+    assert pick_padded(lengths, 3, 10_000) == [0, 2, 3]
 
 
 def test_nobody_waits_gives_no_batch() -> None:
-    assert pick([], 4, 100) == []
+    assert pick_padded([], 4, 100) == []
 
 
 @given(

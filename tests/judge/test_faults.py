@@ -92,18 +92,21 @@ async def test_a_bug_of_the_device_thread_is_fatal_to_what_it_had_in_hand(open_r
             await rig.judge.judge(request())
 
 
-async def test_logits_that_are_not_finite_are_undecided_and_never_safe(open_rig: Open) -> None:
+@pytest.mark.parametrize("engine", ["packed", "plain"])
+async def test_logits_that_are_not_finite_are_undecided_and_never_safe(
+    open_rig: Open, engine: str
+) -> None:
     """NaN in one row is that row's; the neighbours' scores stay what they were."""
-    rig = await open_rig()
+    rig = await open_rig(engine=engine)
     asked = with_one_marked()
     before = await judge_all(rig, asked)
     mark = encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b")[2]
 
-    def poison(_: Any, __: Any, kwargs: Any, output: Any) -> Any:
-        output.logits[(kwargs["input_ids"] == mark).any(1)] = float("nan")
-        return output
+    def poison(_: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.masked_fill((args[0] == mark)[..., None], float("nan"))
 
-    handle = rig.judge.checkpoint.model.register_forward_hook(poison, with_kwargs=True)
+    embed = rig.judge.checkpoint.model.get_input_embeddings()
+    handle = embed.register_forward_hook(poison)
     after = await judge_all(rig, asked)
     handle.remove()
     assert after[4].reason is UndecidedReason.NOT_FINITE
@@ -111,15 +114,16 @@ async def test_logits_that_are_not_finite_are_undecided_and_never_safe(open_rig:
         assert after[index].user.score == pytest.approx(before[index].user.score, abs=1e-5)
 
 
-async def test_an_infinite_label_logit_is_undecided(open_rig: Open) -> None:
-    rig = await open_rig()
+@pytest.mark.parametrize("engine", ["packed", "plain"])
+async def test_an_infinite_label_logit_is_undecided(open_rig: Open, engine: str) -> None:
+    rig = await open_rig(engine=engine)
     safe = rig.judge.checkpoint.answer.safe
 
-    def poison(_: Any, __: Any, output: Any) -> Any:
-        output.logits[..., safe] = float("inf")
+    def poison(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        output[..., safe] = float("inf")
         return output
 
-    handle = rig.judge.checkpoint.model.register_forward_hook(poison)
+    handle = rig.judge.checkpoint.model.lm_head.register_forward_hook(poison)
     with pytest.raises(Undecided) as caught:
         await rig.judge.judge(request())
     handle.remove()

@@ -78,7 +78,7 @@ def test_an_unsafe_event_is_prefilled_once() -> None:
 
 
 async def test_a_batch_is_prefilled_once_and_only_unsafe_rows_go_on(open_rig: Open) -> None:
-    rig = await open_rig()
+    rig = await open_rig(engine="plain")
     judge = rig.judge
     prompter = Prompter(judge.checkpoint, context_budget=256)
     cases = requests(4, 12)
@@ -98,7 +98,7 @@ async def test_a_batch_is_prefilled_once_and_only_unsafe_rows_go_on(open_rig: Op
 
 async def test_keys_and_values_are_freed_with_the_batch(open_rig: Open) -> None:
     """Also of those who went on: the device's memory is the next batch's."""
-    rig = await open_rig()
+    rig = await open_rig(engine="plain")
     caches: list[weakref.ref[Any]] = []
     rig.judge.checkpoint.model.register_forward_pre_hook(
         lambda _, __, kwargs: caches.append(weakref.ref(kwargs["past_key_values"])),

@@ -10,7 +10,7 @@ from worker.judge.decode import Context
 from worker.judge.labels import answer_tokens
 from worker.judge.loading import encoder
 from worker.judge.reading import Trace, TraceAsk
-from worker.judge.tracing import TraceWriter
+from worker.judge.tracing import PlainTraces
 
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)
@@ -22,7 +22,8 @@ def write(text: str, budget: int = 200) -> Trace:
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     model = ScriptModel(len(TOKENIZER), MARK, script)
     ask = TraceAsk(Context((*ENCODE("the prompt"), MARK)), budget)
-    writer = TraceWriter(model, ANSWER, TOKENIZER, [ask], 0)
+    writer = PlainTraces(model, ANSWER, TOKENIZER, 0)
+    writer.add([ask])
     while writer.active:
         for _, trace in writer.step():
             assert isinstance(trace, Trace)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from worker.errors import Undecided
-from worker.judge.device import Device, Fault, Traces
+from worker.judge.device import Device, Fault, Prefill, Traces
 from worker.judge.reading import Ask, Reading, Trace, TraceAsk
 
 
@@ -32,10 +32,21 @@ class FaultyDevice:
         self.before(asks)
         return self._device.read(adapter, asks)
 
-    def think(self, adapter: str | None, asks: Sequence[TraceAsk]) -> Traces:
-        if self.write is None:
-            return self._device.think(adapter, asks)
-        return _Canned(self, asks)
+    @property
+    def packed(self) -> bool:
+        return self._device.packed
+
+    def cost(self, ask: Ask) -> int:
+        return self._device.cost(ask)
+
+    def prefill(self, adapter: str | None, ask: Ask) -> Prefill | None:
+        return self._device.prefill(adapter, ask)
+
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
+        self._device.warm(adapter, prefix)
+
+    def traces(self, adapter: str | None) -> Traces:
+        return self._device.traces(adapter) if self.write is None else _Canned(self)
 
     def fault(self, error: Exception) -> Fault:
         return self._device.fault(error)
@@ -45,12 +56,20 @@ class FaultyDevice:
 
 
 class _Canned:
-    def __init__(self, device: FaultyDevice, asks: Sequence[TraceAsk]) -> None:
-        self._device, self._open = device, dict(enumerate(asks))
+    def __init__(self, device: FaultyDevice) -> None:
+        self._device = device
+        self._open: dict[int, TraceAsk] = {}
+        self._started = 0
 
     @property
     def active(self) -> bool:
         return bool(self._open)
+
+    def add(self, asks: Sequence[TraceAsk]) -> range:
+        numbers = range(self._started, self._started + len(asks))
+        self._open.update(zip(numbers, asks, strict=True))
+        self._started += len(asks)
+        return numbers
 
     def step(self) -> list[tuple[int, Trace | Undecided]]:
         self._device.steps += 1
@@ -64,5 +83,5 @@ class _Canned:
                 ended.append((index, Trace(tuple(self._device.encode(text)), text, "stop")))
         return ended
 
-    def drop(self, index: int) -> None:
-        self._open.pop(index, None)
+    def drop(self, number: int) -> None:
+        self._open.pop(number, None)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Waiting(Protocol):
-    """What the choice looks at: the adapter it needs, and its length in tokens."""
+    """What the choice looks at: the adapter it needs, and the tokens it costs."""
 
     @property
     def adapter(self) -> str | None: ...
@@ -16,8 +16,26 @@ class Waiting(Protocol):
     def tokens(self) -> int: ...
 
 
-def pick(waiting: Sequence[Waiting], max_rows: int, max_tokens: int) -> list[int]:
-    """Indexes of the next batch among ``waiting`` (oldest first).
+def pick_packed(waiting: Sequence[Waiting], max_rows: int, max_tokens: int) -> list[int]:
+    """Indexes of the next batch among ``waiting`` (oldest first), for a device without padding.
+
+    The oldest is always in it; the others follow in their order while they share its adapter and
+    the sum of tokens stays within ``max_tokens``. A context longer than that goes alone.
+    """
+    chosen: list[int] = []
+    tokens = 0
+    for index, each in enumerate(waiting):
+        if each.adapter != waiting[0].adapter:
+            continue
+        if chosen and (len(chosen) == max_rows or tokens + each.tokens > max_tokens):
+            break
+        chosen.append(index)
+        tokens += each.tokens
+    return chosen
+
+
+def pick_padded(waiting: Sequence[Waiting], max_rows: int, max_tokens: int) -> list[int]:
+    """The same for a device that pads every context to the longest.
 
     The oldest is always in it, so nothing starves; the rest share its adapter (policies mix
     freely) and are those nearest to it in length, while rows x the longest stays within

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 class Context:
     """One tokenised context. ``pixels`` is (1, 3, height, width), None without an image.
 
-    ``types`` marks the image's soft tokens with 1; they attend to each other both ways.
+    ``types`` marks the image's soft tokens with 1; they attend to each other both ways. The first
+    ``policy`` tokens are the same for every event of its policy; ``digest`` is the image's.
     """
 
     ids: tuple[int, ...]
     types: tuple[int, ...] = ()
     pixels: torch.Tensor | None = None
+    policy: int = 0
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -34,7 +37,7 @@ class Context:
     def extended(self, ids: Sequence[int]) -> Context:
         """The same context with more text behind it."""
         types = (*self.types, *([0] * len(ids))) if self.types else ()
-        return Context((*self.ids, *ids), types, self.pixels)
+        return Context((*self.ids, *ids), types, self.pixels, self.policy, self.digest)
 
 
 def chunks(contexts: Sequence[Context], max_rows: int, max_tokens: int) -> Iterator[list[int]]:

@@ -14,29 +14,61 @@ Fault = Literal["memory", "lost", "other"]
 
 
 class Traces(Protocol):
-    """Reasoning traces being written together."""
+    """The traces of one adapter that are being written."""
 
     @property
     def active(self) -> bool: ...
 
-    def step(self) -> list[tuple[int, Trace | Undecided]]:
-        """Write one token of each; returns those that ended, by index."""
+    def add(self, asks: Sequence[TraceAsk]) -> Sequence[int]:
+        """Begin more of them; returns a number for each."""
         ...
 
-    def drop(self, index: int) -> None:
+    def step(self) -> list[tuple[int, Trace | Undecided]]:
+        """Write one token of some of them; returns those that ended, by number."""
+        ...
+
+    def drop(self, number: int) -> None:
         """Nobody waits for this one any more."""
         ...
 
 
+class Prefill(Protocol):
+    """A long context that is computed piece by piece."""
+
+    def step(self) -> Ask | None:
+        """Compute one piece; the ask to read once only the rest is left."""
+        ...
+
+
 class Device(Protocol):
-    """One accelerator with its models. Every method is called from the device thread only."""
+    """One accelerator with its models. Every method is called from the device thread only.
+
+    ``packed`` says that contexts of one batch cost their own tokens, not the longest one's each.
+    """
+
+    @property
+    def packed(self) -> bool: ...
+
+    def cost(self, ask: Ask) -> int:
+        """Tokens that reading this context computes."""
+        ...
 
     def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]: ...
 
-    def think(self, adapter: str | None, asks: Sequence[TraceAsk]) -> Traces: ...
+    def prefill(self, adapter: str | None, ask: Ask) -> Prefill | None:
+        """How to compute a context too long for one batch; None where it is not."""
+        ...
+
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
+        """Compute a policy's prefix before its first event."""
+        ...
+
+    def traces(self, adapter: str | None) -> Traces:
+        """An empty set of traces to add to."""
+        ...
 
     def fault(self, error: Exception) -> Fault:
-        """What kind of failure an exception of ``read``, ``think`` or ``step`` was."""
+        """What kind of failure an exception of these methods was."""
         ...
 
     def recover(self) -> bool:
@@ -48,17 +80,27 @@ class DeviceLost(Exception):
     """The device stopped answering in the middle of a batch."""
 
 
+class DeviceUnwell(Exception):
+    """The device computes, but fails at whatever it is asked to judge."""
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def run_isolated(
-    run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], device: Device
+    run: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    device: Device,
+    healthy: Callable[[], bool] = lambda: True,
 ) -> list[Result | Undecided]:
     """Run a batch; where it fails, run its halves, down to the one that is at fault.
 
+    ``healthy`` judges something known to be good: where that fails too, no item is at fault.
+
     Raises:
         DeviceLost: the device no longer computes, which is no item's fault.
+        DeviceUnwell: it computes, but cannot judge anything now (another process has its memory).
     """
     fault = ""
     try:
@@ -72,9 +114,12 @@ def run_isolated(
     if not device.recover():
         raise DeviceLost(detail)
     if len(items) == 1:
+        if not healthy():
+            raise DeviceUnwell(detail)
         reason = (
             UndecidedReason.OUT_OF_MEMORY if fault == "memory" else UndecidedReason.INTERNAL_ERROR
         )
         return [Undecided(reason, detail=detail)]
     middle = len(items) // 2
-    return run_isolated(run, items[:middle], device) + run_isolated(run, items[middle:], device)
+    first = run_isolated(run, items[:middle], device, healthy)
+    return first + run_isolated(run, items[middle:], device, healthy)

@@ -75,6 +75,10 @@ class Computed(Protocol):
         """Greedy text behind every context."""
         ...
 
+    def row(self, row: int) -> object:
+        """What a later ask of the same event may go on from; None where nothing is kept."""
+        ...
+
 
 class Labels:
     """What logits behind the constant text mean, whoever computed them."""

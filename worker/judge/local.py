@@ -23,14 +23,16 @@ from worker.errors import (
 )
 from worker.judge.base import Judgement, JudgeRequest, Rubric, Thought
 from worker.judge.device import Device
+from worker.judge.engine.device import EngineDevice
 from worker.judge.identity import directory_digest
 from worker.judge.labelling import MIN_CONSTANT, Limits
 from worker.judge.loading import Checkpoint, load
 from worker.judge.plain import PlainDevice
 from worker.judge.prompt import Prepared, Prompter, answer_budget
-from worker.judge.reading import Ask, Reading, Trace, TraceAsk
-from worker.judge.scheduler import LaneFull, Scheduler, Timed
+from worker.judge.reading import NEVER, Ask, Reading, Trace, TraceAsk
+from worker.judge.scheduler import LaneFull, Scheduler
 from worker.judge.think import MIN_TRACE, concluded, skipped, usable, wanted
+from worker.judge.tickets import Timed
 from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
 from worker.telemetry.event_span import finished_span
@@ -55,7 +57,7 @@ class LocalJudge:
         *,
         clock: Clock | None = None,
         exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
-        wrap: Callable[[PlainDevice], Device] = lambda device: device,
+        wrap: Callable[[Device], Device] = lambda device: device,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
@@ -95,7 +97,11 @@ class LocalJudge:
         checkpoint = await asyncio.to_thread(load, self._settings)
         settings = self._settings
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
-        self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
+        self._device: EngineDevice | PlainDevice
+        if settings.engine == "packed":
+            self._device = EngineDevice(checkpoint, settings, min_constant=self._min_constant)
+        else:
+            self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
         self._scheduler = Scheduler(
             self._wrap(self._device),
@@ -116,10 +122,23 @@ class LocalJudge:
         Raises:
             ConfigurationError: it is missing, incomplete, or was made for another base.
         """
-        if not self._device.has_adapter(adapter):
+        if adapter not in self._device.replicas:
             await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._load_adapter, adapter
             )
+
+    async def warm(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """Compute a policy's prefix before its first event.
+
+        Raises:
+            ConfigurationError: the policy leaves no room for an event in the context.
+        """
+        run = asyncio.get_running_loop().run_in_executor
+        ids = await run(self._threads, self._prompter.policy_ids, rubric)
+        self._prompter.check_room(rubric, ids)
+        if adapter is not None:
+            await self.load_adapter(adapter)
+        await self._scheduler.run(lambda: self._device.warm(adapter, ids))
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         self._loaded()
@@ -143,7 +162,7 @@ class LocalJudge:
         device_ms, output = timed.device_ms, reading.tokens
         if wanted(request.think, reading.user, reading.response):
             started = self._clock.monotonic()
-            thought, written = await self._think(prepared, request)
+            thought, written = await self._think(prepared, request, reading.row)
             device_ms += (self._clock.monotonic() - started) * 1e3
             output += written
         return Judgement(
@@ -176,11 +195,13 @@ class LocalJudge:
         self._watchdog.stop()
         self._threads.shutdown(wait=False)
 
-    async def _think(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
+    async def _think(
+        self, prepared: Prepared, request: JudgeRequest, row: object
+    ) -> tuple[Thought, int]:
         """A thought, whatever happens: the verdict already stands. And the tokens written."""
         try:
             async with asyncio.timeout(request.think.deadline_s):
-                return await self._trace(prepared, request)
+                return await self._trace(prepared, request, row)
         except TimeoutError:
             return skipped(SkippedReasoning.DEADLINE), 0
         except LaneFull:
@@ -188,21 +209,24 @@ class LocalJudge:
         except (Undecided, DependencyUnavailable):
             return skipped(SkippedReasoning.FAILED), 0
 
-    async def _trace(self, prepared: Prepared, request: JudgeRequest) -> tuple[Thought, int]:
+    async def _trace(
+        self, prepared: Prepared, request: JudgeRequest, row: object
+    ) -> tuple[Thought, int]:
         run = asyncio.get_running_loop().run_in_executor
         context = await run(self._threads, self._prompter.thinking, prepared)
         room = self._prompter.trace_room(context, request.rubric)
         budget = min(request.think.max_tokens, room)
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
-        timed: Timed = await self._scheduler.think(TraceAsk(context, budget), request.adapter)
+        ask = TraceAsk(context, budget, row)
+        timed: Timed = await self._scheduler.think(ask, request.adapter)
         trace: Trace = timed.result
         text = usable(trace.text)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
-            ask = _ask(prepared, request, context.extended(trace.ids))
-            reading: Reading = (await self._scheduler.read(ask, request.adapter)).result
+            behind = _ask(prepared, request, context.extended(trace.ids), trace.row)
+            reading: Reading = (await self._scheduler.read(behind, request.adapter)).result
         except Undecided:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
@@ -217,8 +241,8 @@ class LocalJudge:
 
     def _load_adapter(self, adapter: str) -> None:
         with self._loading:
-            if not self._device.has_adapter(adapter):
-                self._device.add_adapter(adapter)
+            if adapter not in self._device.replicas:
+                self._device.replicas.add(adapter)
 
     async def _warm_up(self) -> None:
         rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")
@@ -243,11 +267,13 @@ class LocalJudge:
         return self._checkpoint
 
 
-def _ask(prepared: Prepared, request: JudgeRequest, context: object) -> Ask:
+def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object = None) -> Ask:
     return Ask(
         context=context,
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
         category_budget=answer_budget(request.rubric),
+        row=row,
+        think=request.think if row is None else NEVER,
     )

@@ -118,6 +118,9 @@ class Prefix:
             written.update(zip(same, stream.run(), strict=True))
         return [written[n] for n in range(len(rows))]
 
+    def row(self, row: int) -> None:
+        """Nothing outlives the batch."""
+
     def _fork(self, rows: Sequence[int]) -> DynamicCache:
         """A cache to write on. Layers replace their tensors and never change them, so rows that
         are all taken are shared, and others copied."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
-from worker.errors import Undecided
-from worker.judge.base import JudgeImage, JudgeRequest, Rubric
+from worker.errors import ConfigurationError, Undecided
+from worker.judge.base import JudgeImage, JudgeRequest, Rubric, RubricMode
 from worker.judge.context import fold_context
 from worker.judge.decode import Context
 from worker.judge.loading import Checkpoint, encoder
 from worker.judge.neutralise import Neutraliser
+from worker.judge.pieces import Pieces, cut
 from worker.judge.template import CATEGORIES_SWITCH
 
 ANSWER_TOKENS = 48
@@ -25,8 +26,29 @@ POLICY_ANSWER_TOKENS = 128
 """The same under a free policy, whose categories are whole sentences."""
 LABEL_TOKENS = 32
 """Room for the constant text around the labels and for the floor's name."""
+MIN_EVENT = 256
+"""Tokens that a policy has to leave for an event and the constant text behind it."""
+_MOST_SHAPES = 1024
 NO_TEXT = "(image without text)"
 """Stands for the missing text of an image: the model refuses an image without any."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the vision tower takes it, and the digest of its content."""
+
+    pixels: torch.Tensor
+    digest: str
+
+
+class _Shape(NamedTuple):
+    """What a prompt's constant text depends on."""
+
+    mode: RubricMode
+    text: str | None
+    response: bool
+    image: bool
+    think: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class Prepared:
     user: str
     response: str | None
     rubric: Rubric
-    pixels: torch.Tensor | None
+    picture: Picture | None
     used: ContextUse
     names: tuple[str, ...]
     context: Context = field(repr=False)
@@ -58,6 +80,7 @@ class Prompter:
             tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
         self._longest = max(len(piece) for piece in tokenizer.get_vocab())
+        self._cut: dict[_Shape, Pieces | None] = {}
         self._image_id = checkpoint.model.config.image_token_id
 
     def prepare(self, request: JudgeRequest) -> Prepared:
@@ -78,15 +101,15 @@ class Prompter:
             if request.image is None:
                 raise Undecided(UndecidedReason.EMPTY_MESSAGE, field="messages")
             user = NO_TEXT
-        pixels = self._pixels(request.image) if request.image is not None else None
-        context = self._context(user, response, request.rubric, pixels)
+        picture = self._picture(request.image) if request.image is not None else None
+        context = self._context(user, response, request.rubric, picture)
         if len(context) > room:
             raise self._too_long()
         turns, more = self._earlier(request.earlier, room - len(context))
         folded = user
         while turns:
             folded = fold_context(turns, user)
-            longer = self._context(folded, response, request.rubric, pixels)
+            longer = self._context(folded, response, request.rubric, picture)
             if len(longer) <= room and len(longer) - len(context) <= self._context_budget:
                 context = longer
                 break
@@ -94,12 +117,12 @@ class Prompter:
         omitted = len(request.earlier) - len(turns)
         used = ContextUse(included=len(turns), omitted=omitted)
         names = tuple(sorted(found | more))
-        return Prepared(folded, response, request.rubric, pixels, used, names, context)
+        return Prepared(folded, response, request.rubric, picture, used, names, context)
 
     def thinking(self, prepared: Prepared) -> Context:
         """The same request with the prompt that asks for a reasoning trace."""
         return self._context(
-            prepared.user, prepared.response, prepared.rubric, prepared.pixels, think=True
+            prepared.user, prepared.response, prepared.rubric, prepared.picture, think=True
         )
 
     def trace_room(self, context: Context, rubric: Rubric) -> int:
@@ -139,42 +162,81 @@ class Prompter:
             found |= names
         return turns, found
 
+    def policy_ids(self, rubric: Rubric) -> tuple[int, ...]:
+        """The tokens that every event under a rubric begins with; empty where they differ."""
+        pieces = self._pieces(_Shape(rubric.mode, rubric.text, False, False, False))
+        return pieces.head if pieces is not None else ()
+
+    def check_room(self, rubric: Rubric, ids: Sequence[int]) -> None:
+        """Refuse a policy behind which hardly an event would fit.
+
+        Raises:
+            ConfigurationError: it takes more than the context leaves.
+        """
+        room = self._room(rubric) - len(ids)
+        if room < MIN_EVENT:
+            raise ConfigurationError(
+                f"the policy's text takes {len(ids)} tokens and leaves {max(room, 0)} of "
+                f"judge.max_context = {self._checkpoint.max_context}; shorten the policy or raise "
+                "judge.max_context"
+            )
+
     def _context(
         self,
         user: str,
         response: str | None,
         rubric: Rubric,
-        pixels: torch.Tensor | None,
+        picture: Picture | None,
         *,
         think: bool = False,
     ) -> Context:
+        shape = _Shape(rubric.mode, rubric.text, response is not None, picture is not None, think)
+        pieces = self._pieces(shape)
+        if pieces is None:
+            ids, policy = tuple(self._encode(self._render(shape, user, response))), 0
+        else:
+            own = self._encode(pieces.text(user, response))
+            ids, policy = (*pieces.head, *own, *pieces.tail), len(pieces.head)
+        if picture is None:
+            return Context(ids, policy=policy)
+        types = tuple(1 if token == self._image_id else 0 for token in ids)
+        return Context(ids, types, picture.pixels, policy, picture.digest)
+
+    def _pieces(self, shape: _Shape) -> Pieces | None:
+        if shape not in self._cut:
+            if len(self._cut) >= _MOST_SHAPES:  # policies come and go
+                self._cut.clear()
+
+            def render(user: str, response: str | None) -> str:
+                return self._render(shape, user, response)
+
+            self._cut[shape] = cut(render, self._encode, response=shape.response)
+        return self._cut[shape]
+
+    def _render(self, shape: _Shape, user: str, response: str | None) -> str:
         kwargs: dict[str, object] = {
-            "enable_thinking": think,
+            "enable_thinking": shape.think,
             "request_categories": CATEGORIES_SWITCH,
         }
-        if rubric.mode == "policy":
-            kwargs["custom_policy"] = rubric.text
-        elif rubric.text is not None:
-            kwargs["custom_taxonomy"] = rubric.text
-        if pixels is None:
-            text = self._checkpoint.render(user, response, **kwargs)
-            return Context(tuple(self._encode(text)))
+        if shape.mode == "policy":
+            kwargs["custom_policy"] = shape.text
+        elif shape.text is not None:
+            kwargs["custom_taxonomy"] = shape.text
+        if not shape.image:
+            return self._checkpoint.render(user, response, **kwargs)
         content = [{"type": "image"}, {"type": "text", "text": user}]
         processor = self._checkpoint.processor
         text = self._checkpoint.render(content, response, **kwargs)
-        text = text.replace(processor.boi_token, processor.full_image_sequence)
-        ids = tuple(self._encode(text))
-        types = tuple(1 if token == self._image_id else 0 for token in ids)
-        return Context(ids, types, pixels)
+        return text.replace(processor.boi_token, processor.full_image_sequence)
 
-    def _pixels(self, image: JudgeImage) -> torch.Tensor:
+    def _picture(self, image: JudgeImage) -> Picture:
         """(1, 3, height, width) as the checkpoint's own image processor makes it; no crops."""
         picture = Image.frombytes("RGB", (image.width, image.height), image.rgb)
         processed = self._checkpoint.processor.image_processor(
             images=[picture], do_pan_and_scan=False, return_tensors="pt"
         )
         pixels: torch.Tensor = processed["pixel_values"]
-        return pixels.to(self._checkpoint.model.dtype)
+        return Picture(pixels.to(self._checkpoint.model.dtype), image.sha256)
 
 
 def _harmless(tokenizer: Any) -> set[int]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from worker.judge.base import CategoryScore, Rubric, Side
+from worker.judge.base import CategoryScore, Rubric, Side, ThinkPlan
+
+NEVER = ThinkPlan()
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Ask:
     """One context to read. ``context`` is the judge's own prepared form of it, sized in tokens.
 
     ``response`` says whether a response is labelled too; ``threshold`` is the score (P(unsafe))
-    from which a side counts as unsafe and is asked for its categories.
+    from which a side counts as unsafe and is asked for its categories. ``row`` is what the device
+    has computed of the context before; where ``think`` wants a trace, the reading has one too.
     """
 
     context: Any
@@ -23,10 +26,15 @@ class Ask:
     rubric: Rubric
     threshold: float = 0.5
     category_budget: int = 48
+    row: Any = None
+    think: ThinkPlan = NEVER
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read from one context (see ``base.Judgement``); ``tokens`` were decoded for it."""
+    """What is read from one context (see ``base.Judgement``); ``tokens`` were decoded for it.
+
+    ``row`` is the device's own: what a trace of the same event may go on from.
+    """
 
     user: Side
     response: Side | None
@@ -34,20 +42,26 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     categories_complete: bool = True
     floor_score: float = 0.0
     tokens: int = 0
+    row: Any = None
 
 
 @dataclass(frozen=True)
 class TraceAsk:
-    """One reasoning trace to write behind ``context`` (its prompt asks for thinking)."""
+    """One reasoning trace to write behind ``context`` (its prompt asks for thinking).
+
+    ``row`` is what the device computed for the same event's verdict.
+    """
 
     context: Any
     budget: int
+    row: Any = None
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A written trace: its token ids and text, and whether it ended by itself."""
+    """A written trace: its token ids and text, how it ended, and what the device computed of it."""
 
     ids: tuple[int, ...]
     text: str
     ended: str
+    row: Any = None

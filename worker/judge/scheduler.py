@@ -1,8 +1,9 @@
 """Batches what waits and runs it on the one device thread; verdicts first, traces in between.
 
 No artificial delay: whenever the device is free it takes what is queued. Between two verdict
-batches at most one decoding step of one group of traces is run, so a verdict never waits for a
-whole trace. Nothing here knows the model; see ``device.Device``.
+batches at most one piece of one long context and one decoding step of the traces of one adapter are
+run, so a verdict waits neither for a long event nor for a trace. Nothing here knows the model; see
+``device.Device``.
 """
 
 from __future__ import annotations
@@ -12,26 +13,23 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from opentelemetry.trace import SpanContext
 
 from worker.clock import Clock
 from worker.contracts.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, FatalError, Undecided, WorkerError
-from worker.judge.batching import pick
-from worker.judge.device import Device, DeviceLost, Traces, run_isolated
-from worker.judge.reading import Ask, Reading, Trace, TraceAsk
+from worker.judge.batching import pick_packed, pick_padded
+from worker.judge.device import Device, DeviceLost, DeviceUnwell, Prefill, Traces, run_isolated
+from worker.judge.reading import Ask, Reading, TraceAsk
+from worker.judge.tickets import Ticket, Timed, deliver
 from worker.telemetry import instruments
 from worker.telemetry.event_span import kept_context, shared_span
 from worker.telemetry.names import Attribute, Span
 
 logger = logging.getLogger(__name__)
 
-MAX_STREAMS = 4
-"""Groups of traces written at a time; each waits for its longest, so new ones start beside it."""
 MAX_LINKS = 128
 """Events a batch span links to."""
 
@@ -40,39 +38,13 @@ class LaneFull(Exception):
     """The THINK lane takes no more: the trace is shed, the verdict stands."""
 
 
-@dataclass
-class Timed:
-    """A result, with the milliseconds it waited and was on the device."""
-
-    result: Any
-    queue_ms: float
-    device_ms: float
-
-
 @dataclass(eq=False)
-class Ticket:
-    """One piece of work that waits for the device."""
+class _Lane:
+    """The traces of one adapter, and who waits for each."""
 
-    ask: Ask | TraceAsk
     adapter: str | None
-    future: asyncio.Future[Timed]
-    loop: asyncio.AbstractEventLoop
-    queued_at: float
-    link: SpanContext | None
-    started_at: float = 0.0
-
-    @property
-    def tokens(self) -> int:
-        return len(self.ask.context)
-
-
-@dataclass(eq=False)
-class _Group:
-    """Traces that are written together."""
-
     traces: Traces
-    tickets: list[Ticket]
-    open: set[int] = field(default_factory=set)
+    waiting: dict[int, Ticket]
 
 
 class Scheduler:
@@ -93,7 +65,11 @@ class Scheduler:
         self._wake = threading.Condition()
         self._verdicts: deque[Ticket] = deque()
         self._traces: deque[Ticket] = deque()
-        self._groups: deque[_Group] = deque()
+        self._lanes: deque[_Lane] = deque()
+        self._long: deque[tuple[Ticket, Prefill]] = deque()
+        self._chores: deque[tuple[Callable[[], object], Ticket]] = deque()
+        self._canary: tuple[Ask, str | None] | None = None
+        self._pick = pick_packed if device.packed else pick_padded
         self._thinking = 0
         self._busy_since: float | None = None
         self._refused: WorkerError | None = None
@@ -125,6 +101,24 @@ class Scheduler:
         finally:
             self._thinking -= 1
 
+    async def run(self, chore: Callable[[], object]) -> None:
+        """Run something on the device thread, in front of the next batch.
+
+        Raises:
+            DependencyUnavailable, FatalError: as ``read``; else what the chore raises.
+        """
+        ticket = self._ticket(None, None, 0)
+        with self._wake:
+            if self._refused is not None:
+                raise self._refused
+            self._chores.append((chore, ticket))
+            self._wake.notify()
+        await ticket.future
+
+    def trust(self, ask: Ask, adapter: str | None) -> None:
+        """An ask that was read well: where it fails, the device is at fault and no event."""
+        self._canary = (ask, adapter)
+
     def waiting(self) -> int:
         """Contexts that wait for the device, traces not counted."""
         return len(self._verdicts)
@@ -143,15 +137,8 @@ class Scheduler:
     async def _submit(
         self, queue: deque[Ticket], ask: Ask | TraceAsk, adapter: str | None
     ) -> Timed:
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(
-            ask=ask,
-            adapter=adapter,
-            future=loop.create_future(),
-            loop=loop,
-            queued_at=self._clock.monotonic(),
-            link=kept_context(),
-        )
+        tokens = self._device.cost(ask) if isinstance(ask, Ask) else len(ask.context)
+        ticket = self._ticket(ask, adapter, tokens)
         with self._wake:
             if self._refused is not None:
                 raise self._refused
@@ -159,23 +146,43 @@ class Scheduler:
             self._wake.notify()
         return await ticket.future
 
+    def _ticket(self, ask: Ask | TraceAsk | None, adapter: str | None, tokens: int) -> Ticket:
+        loop = asyncio.get_running_loop()
+        return Ticket(
+            ask=ask,
+            adapter=adapter,
+            future=loop.create_future(),
+            loop=loop,
+            queued_at=self._clock.monotonic(),
+            link=kept_context(),
+            tokens=tokens,
+        )
+
     # The device thread.
 
     def _serve(self) -> None:
+        queues = (self._verdicts, self._traces, self._lanes, self._long, self._chores)
         while True:
             with self._wake:
-                while not (self._refused or self._verdicts or self._traces or self._groups):
+                while not (self._refused or any(queues)):
                     self._wake.wait()
                 if self._refused:
                     break
+                chores = list(self._chores)
+                self._chores.clear()
                 batch = self._take(self._verdicts)
-                starting = self._take(self._traces) if len(self._groups) < MAX_STREAMS else []
+                starting = self._take(self._traces)
             try:
+                for chore, ticket in chores:
+                    self._do(chore, ticket)
+                batch = self._set_apart(batch)
                 if batch:
                     self._read(batch)
+                if self._long:
+                    self._prefill()
                 if starting:
                     self._open(starting)
-                elif self._groups:
+                elif self._lanes:
                     self._step()
             except DeviceLost as lost:
                 logger.error("the device is lost: %s", lost)
@@ -187,10 +194,52 @@ class Scheduler:
                 self._answer([*batch, *starting], fatal)
         self._abandon()
 
+    def _do(self, chore: Callable[[], object], ticket: Ticket) -> None:
+        ticket.started_at = self._busy_since = self._clock.monotonic()
+        try:
+            chore()
+        except Exception as error:
+            unavailable = DependencyUnavailable("judge", f"{type(error).__name__} on the device")
+            self._answer([ticket], unavailable)
+            if self._device.fault(error) == "lost" or not self._device.recover():
+                raise DeviceLost(type(error).__name__) from error
+        else:
+            self._deliver([(ticket, None)])
+        finally:
+            self._busy_since = None
+
+    def _set_apart(self, batch: list[Ticket]) -> list[Ticket]:
+        """Move contexts that are computed piece by piece out of the batch."""
+        short = []
+        for ticket in batch:
+            assert isinstance(ticket.ask, Ask)
+            prefill = self._device.prefill(ticket.adapter, ticket.ask)
+            if prefill is None:
+                short.append(ticket)
+            else:
+                self._long.append((ticket, prefill))
+        return short
+
+    def _prefill(self) -> None:
+        """One piece of one long context; the contexts take turns."""
+        ticket, prefill = self._long.popleft()
+        if ticket.future.done():
+            return
+        with self._on_device([ticket], "no"):
+            (ask,) = self._isolated(lambda _: [prefill.step()], [ticket])
+        if isinstance(ask, Undecided):
+            self._answer([ticket], ask)
+        elif isinstance(ask, Ask):
+            ticket.ask, ticket.tokens = ask, self._device.cost(ask)
+            with self._wake:
+                self._verdicts.appendleft(ticket)
+        elif ask is None:
+            self._long.append((ticket, prefill))
+
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch of a lane, without those nobody waits for any more."""
         waiting = [ticket for ticket in queue if not ticket.future.done()]
-        chosen = set(pick(waiting, self._max_batch, self._max_tokens))
+        chosen = set(self._pick(waiting, self._max_batch, self._max_tokens))
         queue.clear()
         queue.extend(ticket for index, ticket in enumerate(waiting) if index not in chosen)
         return [waiting[index] for index in sorted(chosen)]
@@ -198,52 +247,73 @@ class Scheduler:
     def _read(self, batch: list[Ticket]) -> None:
         adapter = batch[0].adapter
 
-        def read(tickets: Iterable[Ticket]) -> list[Reading | Undecided]:
+        def read(tickets: Sequence[Ticket]) -> list[Reading | Undecided]:
             asks = [ticket.ask for ticket in tickets]
             return self._device.read(adapter, asks)  # type: ignore[arg-type]
 
-        try:
-            with self._on_device(batch, "no"):
-                results = run_isolated(read, batch, self._device)
-        except DeviceLost:
-            self._answer(batch, DependencyUnavailable("judge", "the device was lost"))
-            raise
+        with self._on_device(batch, "no"):
+            results = self._isolated(read, batch)
         self._deliver(zip(batch, results, strict=True))
 
+    def _isolated(
+        self, run: Callable[[Sequence[Ticket]], list[Any]], tickets: list[Ticket]
+    ) -> list[Any]:
+        """``run_isolated``; where the device is at fault, everybody is told to come again."""
+        try:
+            return run_isolated(run, tickets, self._device, self._healthy)
+        except DeviceUnwell as error:
+            logger.warning("the device judges nothing at the moment: %s", error)
+            again = DependencyUnavailable("judge", "the device judges nothing at the moment")
+            return [again] * len(tickets)
+        except DeviceLost:
+            self._answer(tickets, DependencyUnavailable("judge", "the device was lost"))
+            raise
+
+    def _healthy(self) -> bool:
+        if self._canary is None:
+            return True
+        ask, adapter = self._canary
+        try:
+            return isinstance(self._device.read(adapter, [ask])[0], Reading)
+        except Exception:
+            self._device.recover()
+            return False
+
     def _open(self, tickets: list[Ticket]) -> None:
+        adapter = tickets[0].adapter
+        lane = next((one for one in self._lanes if one.adapter == adapter), None)
         with self._on_device(tickets, "yes"):
             try:
-                traces = self._device.think(
-                    tickets[0].adapter,
-                    [ticket.ask for ticket in tickets],  # type: ignore[misc]
-                )
+                if lane is None:
+                    lane = _Lane(adapter, self._device.traces(adapter), {})
+                asks = [ticket.ask for ticket in tickets]
+                numbers = lane.traces.add(asks)  # type: ignore[arg-type]
             except Exception as error:
                 self._trace_failed(tickets, error)
                 return
-        self._groups.append(_Group(traces, tickets, set(range(len(tickets)))))
+        lane.waiting.update(zip(numbers, tickets, strict=True))
+        if lane not in self._lanes:
+            self._lanes.append(lane)
 
     def _step(self) -> None:
-        """One token for one group; the groups take turns."""
-        group = self._groups.popleft()
-        for index in [i for i in group.open if group.tickets[i].future.done()]:
-            group.traces.drop(index)
-            group.open.discard(index)
-        open_tickets = [group.tickets[index] for index in sorted(group.open)]
-        if not open_tickets:
+        """One token for the traces of one adapter; adapters take turns."""
+        lane = self._lanes.popleft()
+        for number in [n for n, ticket in lane.waiting.items() if ticket.future.done()]:
+            lane.traces.drop(number)
+            del lane.waiting[number]
+        if not lane.waiting:
             return
         self._busy_since = self._clock.monotonic()
         try:
-            ended = group.traces.step()
+            ended = lane.traces.step()
         except Exception as error:
-            self._trace_failed(open_tickets, error)
+            self._trace_failed(list(lane.waiting.values()), error)
             return
         finally:
             self._busy_since = None
-        done = [(index, trace) for index, trace in ended if index in group.open]
-        group.open.difference_update(index for index, _ in done)
-        self._deliver((group.tickets[index], trace) for index, trace in done)
-        if group.open:
-            self._groups.append(group)
+        self._deliver((lane.waiting.pop(n), trace) for n, trace in ended if n in lane.waiting)
+        if lane.waiting:
+            self._lanes.append(lane)
 
     def _trace_failed(self, tickets: list[Ticket], error: Exception) -> None:
         """Traces can be shed: they fail together, and only a lost device is more than that."""
@@ -259,7 +329,8 @@ class Scheduler:
         """Mark the time on the device, as the watchdog, the metrics and the trace see it."""
         started = self._clock.monotonic()
         labels = {Attribute.THINK: think}
-        tokens = len(batch) * max(ticket.tokens for ticket in batch)
+        costs = [ticket.tokens for ticket in batch]
+        tokens = sum(costs) if self._device.packed else len(batch) * max(costs)
         for ticket in batch:
             ticket.started_at = started
             instruments.queue_duration.record(started - ticket.queued_at, labels)
@@ -280,26 +351,8 @@ class Scheduler:
 
     # Answers, and the end.
 
-    def _deliver(
-        self, results: Iterable[tuple[Ticket, Reading | Trace | WorkerError | LaneFull]]
-    ) -> None:
-        """Hand results to the event loops that wait for them, one call for each loop."""
-        now = self._clock.monotonic()
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Timed], Any]]] = {}
-        for ticket, result in results:
-            if not isinstance(result, Exception):
-                timed = Timed(
-                    result,
-                    (ticket.started_at - ticket.queued_at) * 1e3,
-                    (now - ticket.started_at) * 1e3,
-                )
-                by_loop.setdefault(ticket.loop, []).append((ticket.future, timed))
-            else:
-                by_loop.setdefault(ticket.loop, []).append((ticket.future, result))
-        for loop, answers in by_loop.items():
-            # A loop that is closed has nobody left who waits.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, answers)
+    def _deliver(self, results: Iterable[tuple[Ticket, Any]]) -> None:
+        deliver(results, self._clock.monotonic())
 
     def _answer(self, tickets: Iterable[Ticket], error: WorkerError | LaneFull) -> None:
         self._deliver((ticket, error) for ticket in tickets)
@@ -313,23 +366,14 @@ class Scheduler:
         """Answer everything that still waits with the reason why nothing comes any more."""
         with self._wake:
             waiting = [*self._verdicts, *self._traces]
-            for group in self._groups:
-                waiting += [group.tickets[index] for index in group.open]
-            self._verdicts.clear()
-            self._traces.clear()
-            self._groups.clear()
+            waiting += [ticket for ticket, _ in self._long]
+            waiting += [ticket for _, ticket in self._chores]
+            for lane in self._lanes:
+                waiting += lane.waiting.values()
+            for queue in (self._verdicts, self._traces, self._long, self._chores, self._lanes):
+                queue.clear()
         assert self._refused is not None
         self._answer(waiting, self._refused)
-
-
-def _settle(answers: list[tuple[asyncio.Future[Timed], Any]]) -> None:
-    for future, answer in answers:
-        if future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
 
 
 def _failed() -> Undecided:

@@ -17,6 +17,7 @@ from worker.judge.labelling import MIN_CONSTANT, Computed, Labeller, Limits, Sid
 from worker.judge.labels import AnswerTokens
 from worker.judge.naming import Namer
 from worker.judge.reading import Ask, Reading
+from worker.judge.think import wanted
 from worker.policy.floor import FLOOR_THRESHOLD
 
 
@@ -59,7 +60,11 @@ class Reader:
             if isinstance(each, Undecided):
                 readings.append(each)
                 continue
-            readings.append(Reading(user=each.user, response=each.response, tokens=each.tokens))
+            thinks = wanted(ask.think, each.user, each.response)
+            row = computed.row(index) if thinks else None
+            readings.append(
+                Reading(user=each.user, response=each.response, tokens=each.tokens, row=row)
+            )
             if "unsafe" in (labels := _counted(each, ask.threshold)):
                 unsafe.append(_Behind(index, labels))
             elif "unsafe" in (labels := _counted(each, FLOOR_THRESHOLD)):

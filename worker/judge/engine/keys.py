@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.judge.engine.weights import Shape
-
 LayerKV = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, (kv_heads, tokens, head_dim) each; keys are rotated already."""
 
@@ -79,10 +77,9 @@ def size(layers: Sequence[LayerKV]) -> int:
     return sum(key.nbytes + value.nbytes for key, value in layers)
 
 
-def windowed(layers: Sequence[LayerKV], sliding: Sequence[bool], shape: Shape) -> list[LayerKV]:
-    """The same, with sliding layers cut to what the next token can see (copied, so the rest is
+def windowed(layers: Sequence[LayerKV], sliding: Sequence[bool], most: int) -> list[LayerKV]:
+    """The same, with sliding layers cut to their last ``most`` tokens (copied, so the rest is
     freed)."""
-    most = shape.window - 1
     return [
         (key[:, -most:].clone(), value[:, -most:].clone())
         if slides and key.shape[1] > most

@@ -1,0 +1,121 @@
+"""The engine as the scheduler's device: one engine for each adapter, over one checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from worker.errors import Undecided
+from worker.judge.device import Fault
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.images import ImageEmbeddings
+from worker.judge.engine.prefill import LongContext
+from worker.judge.engine.prefixes import Prefixes
+from worker.judge.engine.traces import PackedTraces
+from worker.judge.engine.tree import LabelTree
+from worker.judge.engine.weights import TextWeights
+from worker.judge.faults import fault_of, recovers
+from worker.judge.labelling import MIN_CONSTANT, Limits
+from worker.judge.loading import Checkpoint
+from worker.judge.naming import Namer
+from worker.judge.reading import Ask, Reading, TraceAsk
+from worker.judge.replicas import Replicas
+from worker.judge.scoring import Reader
+from worker.judge.tracing import TraceRules
+from worker.settings import JudgeSettings
+
+
+class Engine:
+    """Everything that belongs to one set of weights."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: object,
+        settings: JudgeSettings,
+        min_constant: float,
+    ) -> None:
+        answer, tokenizer = checkpoint.answer, checkpoint.tokenizer
+        limits = Limits(settings.max_batch, settings.max_batch_tokens)
+        self.forward = Forward(TextWeights(model), compiled=settings.compile)
+        self.prefixes = Prefixes(self.forward, settings.prefix_bytes)
+        self.images = ImageEmbeddings(model, settings.image_bytes)
+        self.rules = TraceRules(answer, tokenizer)
+        tree = LabelTree(
+            self.forward, self.prefixes, self.images, answer, tokenizer, min_constant=min_constant
+        )
+        self.reader = Reader(tree, Namer(answer, tokenizer, limits), self._split)
+        self._limits = limits
+
+    def _split(self, asks: Sequence[Ask]) -> Iterable[list[int]]:
+        """Asks in their order, cut where rows or computed tokens reach the limits of a forward."""
+        part: list[int] = []
+        tokens = 0
+        for index, ask in enumerate(asks):
+            own = cost(ask)
+            if part and (len(part) == self._limits.rows or tokens + own > self._limits.tokens):
+                yield part
+                part, tokens = [], 0
+            part.append(index)
+            tokens += own
+        if part:
+            yield part
+
+
+class EngineDevice:
+    """Implements ``device.Device`` for a loaded checkpoint. Belongs to the device thread."""
+
+    packed = True
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: JudgeSettings,
+        *,
+        min_constant: float = MIN_CONSTANT,
+    ) -> None:
+        self._checkpoint, self._settings = checkpoint, settings
+        self._min_constant = min_constant
+        self.replicas = Replicas(checkpoint)
+        self._engines: dict[str | None, Engine] = {}
+
+    def engine(self, adapter: str | None) -> Engine:
+        """The engine under an adapter, made at first use."""
+        found = self._engines.get(adapter)
+        if found is None:
+            model = self.replicas[adapter]
+            found = Engine(self._checkpoint, model, self._settings, self._min_constant)
+            self._engines[adapter] = found
+        return found
+
+    def cost(self, ask: Ask) -> int:
+        return cost(ask)
+
+    def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+        return self.engine(adapter).reader.read(asks)
+
+    def prefill(self, adapter: str | None, ask: Ask) -> LongContext | None:
+        piece = self._settings.prefill_tokens
+        if cost(ask) <= piece:
+            return None
+        engine = self.engine(adapter)
+        return LongContext(engine.forward, engine.prefixes, engine.images, ask, piece)
+
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
+        self.engine(adapter).prefixes.get(tuple(prefix))
+
+    def traces(self, adapter: str | None) -> PackedTraces:
+        engine = self.engine(adapter)
+        return PackedTraces(engine.forward, engine.prefixes, engine.images, engine.rules)
+
+    def fault(self, error: Exception) -> Fault:
+        return fault_of(error)
+
+    def recover(self) -> bool:
+        return recovers(self._checkpoint.model.device)
+
+
+def cost(ask: Ask | TraceAsk) -> int:
+    """Tokens that are computed for an ask: its own, without those that are known already."""
+    known = len(ask.row.ids) if ask.row is not None else 0
+    own: int = len(ask.context) - ask.context.policy
+    return max(own - known, 1)

@@ -1,0 +1,59 @@
+"""Keys and values of the policies in force, computed once and pinned by a budget of bytes."""
+
+from __future__ import annotations
+
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.keys import OwnKV, PrefixKV, windowed
+from worker.judge.engine.packing import Row
+
+PIECE = 2048
+"""Tokens of a prefix computed in one forward."""
+
+
+class Prefixes:
+    """Policy prefixes of one model. What is pinned stays until ``release``; what does not fit is
+    computed again for every batch, which ``misses`` counts.
+
+    Not thread-safe: it belongs to the device thread.
+    """
+
+    def __init__(self, forward: Forward, budget: int) -> None:
+        self._forward, self._budget = forward, budget
+        self.window = forward.weights.shape.window
+        self._pinned: dict[tuple[int, ...], PrefixKV] = {}
+        self.bytes = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._pinned)
+
+    def get(self, ids: tuple[int, ...]) -> PrefixKV:
+        """The prefix, pinned if there is room for it."""
+        found = self._pinned.get(ids)
+        if found is not None:
+            self.hits += 1
+            return found
+        self.misses += 1
+        prefix = self._compute(ids)
+        if self.bytes + prefix.bytes <= self._budget:
+            self._pinned[ids] = prefix
+            self.bytes += prefix.bytes
+        return prefix
+
+    def release(self, keep: frozenset[tuple[int, ...]]) -> None:
+        """Unpin every prefix but these: the policies that are still in force."""
+        for ids in [ids for ids in self._pinned if ids not in keep]:
+            self.bytes -= self._pinned.pop(ids).bytes
+
+    def _compute(self, ids: tuple[int, ...]) -> PrefixKV:
+        past: OwnKV | None = None
+        for start in range(0, len(ids), PIECE):
+            row = Row(ids=ids[start : start + PIECE], past=past)
+            past = self._forward.run([row], keep=[True]).kept[0]
+        assert past is not None
+        sliding = [layer.sliding for layer in self._forward.weights.layers]
+        layers = windowed(past.layers, sliding, self.window - 1)
+        # Contiguous: every event of the policy reads them.
+        held = tuple((key.contiguous(), value.contiguous()) for key, value in layers)
+        return PrefixKV(ids, held)

@@ -1,0 +1,100 @@
+"""The THINK lane: traces of many policies written together, new ones joining at every step.
+
+A trace goes on from what its event's verdict computed; only the switch at the prompt's end differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from worker.errors import Undecided
+from worker.judge.decode import Written, write_step
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.images import ImageEmbeddings
+from worker.judge.engine.keys import OwnKV
+from worker.judge.engine.packing import Row
+from worker.judge.engine.prefixes import Prefixes
+from worker.judge.engine.rows import row_for
+from worker.judge.engine.slots import Slots
+from worker.judge.reading import Trace, TraceAsk
+from worker.judge.tracing import TraceRules
+
+SHORT = 32
+"""A row that lacks no more tokens than this catches up within the decoding step."""
+
+
+class PackedTraces:
+    """Implements ``device.Traces``. Not thread-safe: it belongs to the device thread."""
+
+    def __init__(
+        self, forward: Forward, prefixes: Prefixes, images: ImageEmbeddings, rules: TraceRules
+    ) -> None:
+        self._forward, self._prefixes, self._images = forward, prefixes, images
+        self._rules = rules
+        self._slots = Slots(forward)
+        self._numbers: list[int] = []
+        self._written: list[Written] = []
+        self._pending: list[tuple[int, ...]] = []
+        self._started = 0
+
+    @property
+    def active(self) -> bool:
+        return bool(self._numbers)
+
+    def add(self, asks: Sequence[TraceAsk]) -> range:
+        embeddings = self._images.embed([ask.context for ask in asks])
+        rows = [
+            row_for(ask.context, self._prefixes, known=ask.row, embedding=embedding)
+            for ask, embedding in zip(asks, embeddings, strict=True)
+        ]
+        for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
+            self._slots.add(own, len(pending) + ask.budget)
+            self._numbers.append(self._started)
+            self._written.append(Written(ask.budget))
+            self._pending.append(pending)
+            self._started += 1
+        return range(self._started - len(asks), self._started)
+
+    def step(self) -> list[tuple[int, Trace | Undecided]]:
+        logits = torch.cat(self._slots.extend(self._pending, [1] * len(self._pending)))
+        tokens = write_step(logits, self._written, self._rules.writing)
+        self._pending = [(token,) for token in tokens]
+        ended = [n for n, written in enumerate(self._written) if written.ended]
+        results = []
+        for place in reversed(ended):
+            trace = self._rules.trace(self._written[place], self._slots.own(place))
+            results.append((self._numbers[place], trace))
+            self._remove(place)
+        return results
+
+    def drop(self, number: int) -> None:
+        if number in self._numbers:
+            self._remove(self._numbers.index(number))
+
+    def _remove(self, place: int) -> None:
+        self._slots.remove(place)
+        columns: list[list[Any]] = [self._numbers, self._written, self._pending]
+        for column in columns:
+            column[place] = column[-1]
+            column.pop()
+
+    def _computed(self, rows: Sequence[Row]) -> list[tuple[OwnKV, tuple[int, ...]]]:
+        """What is known of every row, and the few tokens left to compute with the first step."""
+        behind = [n for n, row in enumerate(rows) if row.past is None or len(row.ids) > SHORT]
+        fresh: dict[int, OwnKV] = {}
+        if behind:
+            short = [Row(rows[n].ids[:-1], rows[n].prefix, rows[n].past, picture=rows[n].picture)
+                     for n in behind]  # fmt: skip
+            kept = self._forward.run(short, keep=[True] * len(short)).kept
+            fresh = {n: own for n, own in zip(behind, kept, strict=True) if own is not None}
+        found: list[tuple[OwnKV, tuple[int, ...]]] = []
+        for n, row in enumerate(rows):
+            if n in fresh:
+                found.append((fresh[n], row.ids[-1:]))
+            else:
+                assert row.past is not None
+                found.append((row.past, row.ids))
+        return found

@@ -1,0 +1,104 @@
+"""Labels of a batch from one packed forward, without decoding.
+
+Behind each event stand both ways its answer can begin::
+
+    policy | event, tail, "User Safety:" [?]                          no response
+    policy | event, tail, "User Safety:" [?] + " safe⏎Response Safety:" [?]
+                                             + " unsafe⏎Response Safety:" [?]
+
+The two branches see the event but not each other, so ``[?]`` are exactly the logits that decoding
+would have met, whichever label the user gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from worker.errors import Undecided
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.images import ImageEmbeddings
+from worker.judge.engine.packing import Row
+from worker.judge.engine.prefixes import Prefixes
+from worker.judge.engine.rows import ComputedRows, row_for
+from worker.judge.labelling import MIN_CONSTANT, Labels, Sides, known, not_finite
+from worker.judge.labels import AnswerTokens
+from worker.judge.reading import Ask
+
+
+class LabelTree(Labels):
+    """Implements ``scoring.Labelling`` with the packed forward."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        prefixes: Prefixes,
+        images: ImageEmbeddings,
+        answer: AnswerTokens,
+        tokenizer: Any,
+        *,
+        min_constant: float = MIN_CONSTANT,
+    ) -> None:
+        super().__init__(answer, tokenizer, min_constant=min_constant)
+        self._forward, self._prefixes, self._images = forward, prefixes, images
+        self._branches = tuple((label, *answer.response) for label in (answer.safe, answer.unsafe))
+
+    def label(self, asks: Sequence[Ask]) -> tuple[ComputedRows, list[Sides | Undecided]]:
+        rows = self._rows(asks)
+        forwarded = self._forward.run(rows, keep=[True] * len(rows))
+        results: list[Sides | Undecided | None] = []
+        written: list[int] = []
+        for index, (ask, logits) in enumerate(zip(asks, forwarded.logits, strict=True)):
+            sides = self._sides(ask, torch.log_softmax(logits, -1))
+            if sides is None:
+                written.append(index)
+            results.append(sides)
+        kept = [each for each in forwarded.kept if each is not None]
+        computed = ComputedRows(self._forward, kept)
+        if written:
+            self._write(computed, asks, written, results)
+        return computed, [known(result) for result in results]
+
+    def _rows(self, asks: Sequence[Ask]) -> list[Row]:
+        answer, rows = self._answer, []
+        pictures = self._images.embed([ask.context for ask in asks if ask.row is None])
+        fresh = iter(pictures)
+        for ask in asks:
+            row = row_for(
+                ask.context,
+                self._prefixes,
+                tail=answer.user,
+                known=ask.row,
+                embedding=next(fresh) if ask.row is None else None,
+            )
+            trunk = len(row.ids)
+            # The token in front of the tail predicts the tail's first.
+            wanted = list(range(trunk - len(answer.user) - 1, trunk))
+            branches = self._branches if ask.response else ()
+            wanted += range(trunk, trunk + sum(len(branch) for branch in branches))
+            rows.append(Row(row.ids, row.prefix, row.past, branches, row.picture, tuple(wanted)))
+        return rows
+
+    def _sides(self, ask: Ask, logprobs: torch.Tensor) -> Sides | Undecided | None:
+        """Both labels; None where the constant text is improbable, so that it must be written."""
+        answer = self._answer
+        stem = len(answer.user) + 1
+        user = self._competition(logprobs[:stem], answer.user, len(answer.user))
+        if user is None:
+            return not_finite()
+        if user[1] < self._min_constant:
+            return None
+        if not ask.response:
+            return Sides(user[0], None)
+        length = len(answer.response) + 1
+        start = stem + (length if user[0].label == "unsafe" else 0)
+        path = torch.cat((logprobs[:stem], logprobs[start : start + length]))
+        tail = (*answer.user, answer.label(user[0].label), *answer.response)
+        response = self._competition(path, tail, len(tail))
+        if response is None:
+            return not_finite()
+        if response[1] < self._min_constant:
+            return None
+        return Sides(user[0], response[0])
