@@ -23,6 +23,7 @@ from worker.settings_section import Positive as Positive
 from worker.settings_section import PositiveSeconds as PositiveSeconds
 from worker.settings_section import Section as Section
 
+
 class KafkaSecurity(Section):
     """How the worker proves itself to the brokers."""
 

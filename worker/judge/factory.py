@@ -17,6 +17,11 @@ def open_judge(settings: JudgeSettings) -> Judge:
 def _judge(settings: JudgeSettings) -> Judge:
     if settings.backend == "scripted":
         return ScriptedJudge()
+    if settings.backend == "remote":
+        # Imported here: only who asks a server needs a client.
+        from worker.judge.remote.judge import RemoteJudge
+
+        return RemoteJudge(settings)
     # Imported here: torch takes seconds, and most commands never judge.
     from worker.judge.local import LocalJudge
 

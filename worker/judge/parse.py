@@ -97,7 +97,12 @@ def split_categories(line: str, rubric: Rubric) -> tuple[NamedCategory, ...]:
     return tuple(found.values())
 
 
-def _label(text: str, field: str) -> Label:
+def label_match(text: str, field: str) -> re.Match[str]:
+    """Where the one label of a field stands: group 1 is the label, what is before it the field.
+
+    Raises:
+        Undecided: ``malformed_output`` where there is none, or more than one.
+    """
     words = field.replace(" ", r"[ \t]+")
     if len(re.findall(rf"{words}[ \t]*:", text, re.IGNORECASE)) > 1:
         raise _malformed(f"{field} stands there more than once")
@@ -108,12 +113,21 @@ def _label(text: str, field: str) -> Label:
     )
     if match is None:
         raise _malformed(f"{field} has no label")
-    return "unsafe" if match[1].lower() == "unsafe" else "safe"
+    return match
+
+
+def line_match(text: str, field: str) -> re.Match[str] | None:
+    """Where the line of a field stands: group 1 is what it says; None where there is none."""
+    words = field.replace(" ", r"[ \t]+")
+    return re.search(rf"^[ \t]*{words}[ \t]*:(.*)$", text, re.IGNORECASE | re.MULTILINE)
+
+
+def _label(text: str, field: str) -> Label:
+    return "unsafe" if label_match(text, field)[1].lower() == "unsafe" else "safe"
 
 
 def _line(text: str, field: str) -> str:
-    words = field.replace(" ", r"[ \t]+")
-    match = re.search(rf"^[ \t]*{words}[ \t]*:(.*)$", text, re.IGNORECASE | re.MULTILINE)
+    match = line_match(text, field)
     return match[1].strip() if match else ""
 
 

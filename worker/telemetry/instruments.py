@@ -66,6 +66,15 @@ prefilter_hits = Counter(
     "Events that an entry of a prefilter's list met",
     (Attribute.POLICY, Attribute.LIST, Attribute.DECIDE),
 )
+remote_duration = Histogram(
+    Metric.REMOTE_DURATION, "s", "One request to the remote judge", (Attribute.RESULT,), SECONDS
+)
+remote_retries = Counter(
+    Metric.REMOTE_RETRIES, "{retry}", "Requests sent again, by what failed", (Attribute.RESULT,)
+)
+remote_breaker = Gauge(
+    Metric.REMOTE_BREAKER, "1", "1 while the remote judge is taken to be away", ()
+)
 think_traces = Counter(
     Metric.THINK, "{trace}", "Reasoning traces written, or skipped and why", (Attribute.THINK,)
 )

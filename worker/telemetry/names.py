@@ -22,6 +22,7 @@ class Span:
     QUEUE: Final = "queue"
     JUDGE: Final = "judge event"
     JUDGE_BATCH: Final = "judge batch"
+    REMOTE: Final = "ask remote judge"
     DECIDE: Final = "decide outcome"
     PUBLISH: Final = "publish outputs"
 
@@ -74,6 +75,9 @@ class Metric:
     JUDGE_CACHE: Final = "moderation.judge.cache.requests"
     JUDGE_CACHE_BYTES: Final = "moderation.judge.cache.bytes"
     PREFILTER_HITS: Final = "moderation.prefilter.hits"
+    REMOTE_DURATION: Final = "moderation.judge.remote.duration"
+    REMOTE_RETRIES: Final = "moderation.judge.remote.retries"
+    REMOTE_BREAKER: Final = "moderation.judge.remote.breaker"
     THINK: Final = "moderation.think.traces"
     COMMIT_DURATION: Final = "moderation.commit.duration"
     COMMITS: Final = "moderation.commits"
