@@ -73,7 +73,7 @@ class EventReader:
             metadata=self._metadata(raw),
         )
         if self.fault is None:
-            self._check_judged_turn(event)
+            self.check_judged_turn(event)
         return event
 
     def blame(
@@ -209,7 +209,8 @@ class EventReader:
         self.blame(f"messages[{index}].images[{number}].{name}", detail)
         return None
 
-    def _check_judged_turn(self, event: Event) -> None:
+    def check_judged_turn(self, event: Event) -> None:
+        """Set ``fault`` where there is nothing to judge, or too much."""
         turn = judged_turn(event)
         if turn is None:
             self.blame("messages", "holds no user message", UndecidedReason.NO_USER_TURN)
