@@ -28,6 +28,36 @@ from worker.service import WorkerService
 from worker.telemetry.logs import configure_logging
 
 RSS_EVERY = 10_000
+_ANSWER: dict[str, Any] = {
+    "kind": "automatic",
+    "supersedes": None,
+    "outcome": "safe",
+    "action": "allow",
+    "user": {"label": "safe", "score": 0.02},
+    "response": {"label": "safe", "score": 0.02},
+    "categories": [],
+    "suppressed": [],
+    "images": [],
+    "reasoning": None,
+    "undecided_reason": None,
+    "undecided_detail": None,
+    "neutralised": [],
+    "context": {"included": 0, "omitted": 0},
+    "decided_by": "judge",
+    "cached": False,
+    "attempts": 1,
+    "policy": {"name": "bench", "version": 1, "sha256": "0" * 64},
+    "model": {
+        "id": "scripted",
+        "revision": "0" * 64,
+        "adapter": None,
+        "template_sha256": "0" * 64,
+        "numerics": "scripted",
+    },
+    "shadow_of": None,
+    "timings_ms": {"queue": 0.0, "fetch": 0.0, "judge": 0.0, "total": 0.1},
+}
+"""What a bare loop always says; fields are those of Verdict v1."""
 _GIVE_UP_S = 600.0
 
 
@@ -93,8 +123,31 @@ async def run_worker(bootstrap: str, topic: str, run: str, meter: Meter) -> None
         await working
 
 
+def bare_verdict(value: bytes, topic: str, partition: int, offset: int, timestamp: float) -> bytes:
+    """What the rivals answer: JSON in, a document with the fields of Verdict v1 out, unchecked."""
+    event = orjson.loads(value)
+    verdict = {
+        **_ANSWER,
+        "verdict_id": f"{topic}-{partition}-{offset}",
+        "event_id": event["id"],
+        "conversation_id": event["conversation_id"],
+        "tenant": event["tenant"],
+        "source": {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "timestamp": timestamp,
+        },
+        "judged_at": time.time(),
+    }
+    return orjson.dumps(verdict)
+
+
 async def run_aiokafka(bootstrap: str, topic: str, run: str, meter: Meter) -> None:
-    """A bare exactly-once loop: JSON in, JSON out, one transactional producer a partition."""
+    """A bare exactly-once loop: JSON in, JSON out, one transaction a partition and poll.
+
+    One transactional producer a partition, as it takes to fence an owner that was frozen.
+    """
     settings = bench_settings(bootstrap, run)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
@@ -116,16 +169,10 @@ async def run_aiokafka(bootstrap: str, topic: str, run: str, meter: Meter) -> No
         producer = producers[source]
         async with producer.transaction():
             for record in records:
-                event = orjson.loads(record.value)
-                verdict = {
-                    "event_id": event["id"],
-                    "conversation_id": event["conversation_id"],
-                    "source": [record.topic, record.partition, record.offset],
-                    "outcome": "safe",
-                    "action": "allow",
-                    "score": 0.02,
-                }
-                await producer.send(settings.topics.verdicts, orjson.dumps(verdict), key=record.key)
+                value = bare_verdict(
+                    record.value, record.topic, record.partition, record.offset, record.timestamp
+                )
+                await producer.send(settings.topics.verdicts, value, key=record.key)
             await producer.send_offsets_to_transaction(
                 {source: records[-1].offset + 1}, settings.kafka.group_id
             )
@@ -163,17 +210,13 @@ async def run_faust(bootstrap: str, topic: str, run: str, meter: Meter) -> None:
 
     async def agent(stream: Any) -> None:
         nonlocal seen
-        async for value in stream:
+        async for record in stream.events():
             meter.start()
-            event = orjson.loads(value)
-            verdict = {
-                "event_id": event["id"],
-                "conversation_id": event["conversation_id"],
-                "outcome": "safe",
-                "action": "allow",
-                "score": 0.02,
-            }
-            await app.send(settings.topics.verdicts, value=orjson.dumps(verdict))
+            message = record.message
+            value = bare_verdict(
+                record.value, message.topic, message.partition, message.offset, message.timestamp
+            )
+            await app.send(settings.topics.verdicts, key=message.key, value=value)
             seen += 1
             if meter.at(seen):
                 done.set()
