@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -28,9 +28,11 @@ from worker.judge.base import Judge, JudgeImage, Judgement, JudgeRequest
 from worker.media.base import FetchedImage
 from worker.outcome.decide import Decision, decide, undecided
 from worker.outcome.passes import PassResult
+from worker.outcome.prefilter import settled, settles, with_hits
 from worker.policy.model import Policy
 from worker.policy.passes import PolicyPass, passes
 from worker.policy.validate import adapter_path
+from worker.prefilter.compiled import prefilter_of
 from worker.telemetry import instruments
 from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
@@ -52,6 +54,14 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     decision: Decision
     tokens: int = 0
+
+
+class _Look(NamedTuple):
+    """What one event came to: decided, by which passes, after how long a fetch (ms)."""
+
+    decision: Decision
+    results: Sequence[PassResult] = ()
+    fetch_ms: float = 0.0
 
 
 class Evaluator:
@@ -78,25 +88,18 @@ class Evaluator:
             DependencyUnavailable: the store or the judge is away as a whole.
         """
         started = self._clock.monotonic()
-        fetch_ms = 0.0
-        results: Sequence[PassResult] = ()
         turn = judged_turn(event)
         if fault is None and turn is None:
             fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
         if fault is not None or turn is None:
             assert fault is not None
-            decision = undecided(policy, fault.reason, _detail(fault))
-        elif not turn.images:
-            results = await self._judge_all(turn, policy, ())
-            decision = _decide(policy, results, ())
+            look = _Look(undecided(policy, fault.reason, _detail(fault)))
         else:
-            try:
-                async with self._fetcher.fetch(turn.images) as images:
-                    fetch_ms = (self._clock.monotonic() - started) * 1e3
-                    results = await self._judge_all(turn, policy, images)
-                decision = _decide(policy, results, images)
-            except Undecided as error:
-                decision = undecided(policy, error.reason, _detail(error))
+            look = await self._look(turn, policy)
+        decision, results, fetch_ms = look
+        for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
+            labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
+            instruments.prefilter_hits.add(1, labels)
         judgements = [result.judgement for result in results if result.judgement is not None]
         timings = Timings(
             queue=max((each.queue_ms for each in judgements), default=0.0),
@@ -109,6 +112,30 @@ class Evaluator:
             decision=decision,
             tokens=sum(each.input_tokens + each.output_tokens for each in judgements),
         )
+
+    async def _look(self, turn: JudgedTurn, policy: Policy) -> _Look:
+        """Prefilter, images, passes: what costs least comes first, and may save what follows."""
+        prefilter = prefilter_of(policy)
+        hits = await prefilter.in_text(turn) if prefilter is not None else ()
+        if settles(policy, hits):
+            return _Look(settled(policy, hits, unfetched=turn.images))
+        if not turn.images:
+            results = await self._judge_all(turn, policy, ())
+            return _Look(with_hits(policy, _decide(policy, results, ()), hits), results)
+        began, fetch_ms = self._clock.monotonic(), 0.0
+        try:
+            async with self._fetcher.fetch(turn.images) as images:
+                fetch_ms = (self._clock.monotonic() - began) * 1e3
+                if prefilter is not None:
+                    hits += await prefilter.in_images(images)
+                if settles(policy, hits):
+                    return _Look(settled(policy, hits, images=images), (), fetch_ms)
+                results = await self._judge_all(turn, policy, images)
+            decision = with_hits(policy, _decide(policy, results, images), hits)
+            return _Look(decision, results, fetch_ms)
+        except Undecided as error:
+            decision = undecided(policy, error.reason, _detail(error))
+            return _Look(with_hits(policy, decision, hits), (), fetch_ms)
 
     async def _judge_all(
         self, turn: JudgedTurn, policy: Policy, images: Sequence[FetchedImage]
@@ -138,6 +165,7 @@ class Evaluator:
             rubric=each.rubric,
             adapter=each.adapter,
             think=each.think,
+            cache=each.cache,
         )
         try:
             judgement = await self._judge.judge(request)
@@ -173,11 +201,13 @@ class Evaluator:
             suppressed=decision.suppressed,
             images=decision.images,
             reasoning=decision.reasoning,
+            prefilter=decision.prefilter,
             undecided_reason=decision.undecided_reason,
             undecided_detail=decision.undecided_detail,
             neutralised=decision.neutralised,
             context=decision.context,
             decided_by=decision.decided_by,
+            cached=decision.cached,
             attempts=attempts,
             policy=PolicyRef(name=policy.name, version=policy.version, sha256=policy.sha256),
             model=self._judge.model(adapter_path(policy)),
@@ -205,6 +235,6 @@ def _detail(error: Undecided) -> str:
 def _record(judgement: Judgement) -> None:
     for name in judgement.neutralised:
         instruments.neutralised.add(1, {Attribute.CONTROL: name})
-    if judgement.thought is not None:
+    if judgement.thought is not None and not judgement.cached:
         result = judgement.thought.skipped or "written"
         instruments.think_traces.add(1, {Attribute.THINK: result})

@@ -21,10 +21,13 @@ from worker.policy.model import (
     CustomPass,
     Example,
     Policy,
+    Prefilter,
+    PrefilterList,
     Think,
     Thresholds,
 )
 from worker.policy.taxonomy import BUILTIN
+from worker.prefilter.pictures import DEFAULT_DISTANCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 NVIDIA = Path(__file__).parent / "data" / "nvidia-policy.json"
@@ -40,6 +43,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "### `think`": Think,
     "### `thresholds`": Thresholds,
     "### `actions`": Actions,
+    "### `prefilter`": Prefilter,
+    "Each list of `lists`:": PrefilterList,
     "### `candidate`": Candidate,
     "### `examples`": Example,
 }
@@ -50,7 +55,7 @@ def test_every_field_is_in_its_table(heading: str) -> None:
     """A field that is added without a line here fails, and so does a line without its field."""
     after = TEXT.split(f"\n{heading}\n", 1)[1].lstrip("\n")
     table = [line for line in after.split("\n\n")[0].split("\n") if line.startswith("| `")]
-    fields = set(SECTIONS[heading].__struct_fields__) - {"sha256", "file"}
+    fields = set(SECTIONS[heading].__struct_fields__) - {"sha256", "file", "loaded"}
     if SECTIONS[heading] is Candidate:
         fields.add("file")
 
@@ -64,6 +69,7 @@ def defaults() -> list[tuple[str, str]]:
         ("band", f"`[{Think().band[0]}, {Think().band[1]}]`"),
         ("unsafe", f"| {Thresholds().unsafe} |"),
         ("default", f"| `{Actions().default}` |"),
+        ("distance", f"| {DEFAULT_DISTANCE} |"),
         ("sample", "| 0.1 |"),
     ]
 

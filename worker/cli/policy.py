@@ -1,4 +1,4 @@
-"""``policy check | show | diff | import``: writing policies without an engineer.
+"""``policy check | show | diff | import | digest``: writing policies without an engineer.
 
 Exit codes: 0 good, 1 something was found, 2 wrong usage.
 """
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import click
 
+from worker.cli.image_digest import digest
 from worker.cli.options import config_option, json_option
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.policy.bundle import bundle, policy_files
@@ -45,7 +46,7 @@ def policy_group(open_judge: OpenExampleJudge | None = None) -> click.Group:
 
     @click.group("policy")
     def policy() -> None:
-        """Check, show, compare and import policies."""
+        """Check, show, compare and import policies; digests of images for their lists."""
 
     @policy.command()
     @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -145,6 +146,7 @@ def policy_group(open_judge: OpenExampleJudge | None = None) -> click.Group:
         for note in imported.notes:
             click.echo(f"note: {note}", err=True)
 
+    policy.add_command(digest)
     return policy
 
 

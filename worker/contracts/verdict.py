@@ -13,6 +13,7 @@ Label = Literal["safe", "unsafe"]
 Severity = Literal["low", "medium", "high", "critical"]
 Kind = Literal["automatic", "review", "replay"]
 DecidedBy = Literal["judge", "prefilter", "cache", "floor"]
+FoundIn = Literal["user", "response", "image"]
 
 
 class SourceRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,21 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     """At most three sentences; null where there is no trace."""
     skipped: str | None = None
     """Code of why a wanted trace is missing or did not count."""
+
+
+class PrefilterHit(msgspec.Struct, frozen=True, kw_only=True):
+    """That the event met an entry of one of the policy's own lists; never which entry."""
+
+    list: str
+    """Name of the list."""
+    decide: Literal["unsafe", "reason"]
+    """Whether a hit decides, or only stands here while the model judges."""
+    category: str | None
+    """Category that the list names, if any."""
+    found_in: FoundIn
+    """Where it was found."""
+    image: int | None = None
+    """Which image of the judged turn, from 0."""
 
 
 class PolicyRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +173,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Images of the judged turn, in order."""
     reasoning: Reasoning | None = None
     """Null where the policy never thinks."""
+    prefilter: tuple[PrefilterHit, ...] = ()
+    """What the policy's own lists found."""
     undecided_reason: str | None = None
     """A stable code; new ones may be added."""
     undecided_detail: str | None = None
@@ -168,7 +186,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: DecidedBy = "judge"
     """What the outcome rests on."""
     cached: bool = False
-    """Whether an equal judgement was reused."""
+    """Whether everything that was judged had been judged before, in an equal event."""
     attempts: int = 1
     """How often the record was tried; more than 1 after a crash."""
     policy: PolicyRef

@@ -33,7 +33,12 @@ def action_for(policy: Policy, categories: Sequence[CategoryVerdict], *, floor: 
     wanted = [policy.actions.severity.get(each, policy.actions.default) for each in severities]
     if floor:
         wanted.append(FLOOR_ACTION)
-    return max(wanted, key=_STRICTNESS.index)
+    return strictest(*wanted)
+
+
+def strictest(*actions: Action) -> Action:
+    """Of several actions the one that lets least through."""
+    return max(actions, key=_STRICTNESS.index)
 
 
 def _severity(policy: Policy, source: PassSource, name: str) -> Severity:

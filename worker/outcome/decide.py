@@ -14,6 +14,7 @@ from worker.contracts.verdict import (
     DecidedBy,
     ImageVerdict,
     Outcome,
+    PrefilterHit,
     Reasoning,
     SideVerdict,
 )
@@ -45,6 +46,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     context: ContextUse = ContextUse()
     decided_by: DecidedBy = "judge"
     cached: bool = False
+    prefilter: tuple[PrefilterHit, ...] = ()
     traces: tuple[str, ...] = ()
 
     @property

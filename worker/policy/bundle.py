@@ -12,6 +12,7 @@ from worker.errors import PolicyError
 from worker.policy.model import Policy
 
 SUFFIXES = (".yaml", ".yml")
+LIST_SUFFIX = ".txt"
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,15 @@ def policy_files(directory: Path) -> tuple[Path, ...]:
     Raises:
         PolicyError: the directory cannot be read.
     """
+    return _files(directory, SUFFIXES)
+
+
+def list_files(directory: Path) -> tuple[Path, ...]:
+    """The files that prefilters may name as lists, as ``policy_files``."""
+    return _files(directory, (LIST_SUFFIX,))
+
+
+def _files(directory: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     try:
         listed = sorted(directory.iterdir())
     except OSError as error:
@@ -42,7 +52,7 @@ def policy_files(directory: Path) -> tuple[Path, ...]:
         )
     # A ConfigMap volume keeps its data under hidden names and links to it.
     visible = (path for path in listed if not path.name.startswith("."))
-    return tuple(path for path in visible if path.suffix in SUFFIXES and path.is_file())
+    return tuple(path for path in visible if path.suffix in suffixes and path.is_file())
 
 
 def bundle(parsed: Iterable[Policy]) -> Bundle:

@@ -58,11 +58,14 @@ def _meaning(policy: Policy) -> dict[str, Any]:
 
 def _paperwork(policy: Policy) -> dict[str, Any]:
     fields = msgspec.to_builtins(policy)
-    kept = {name: fields[name] for name in ("version", "owner", "topics", "languages", "candidate")}
+    kept = {name: fields[name] for name in _PAPERWORK}
     kept["examples"] = [_example(each) for each in fields["examples"]]
     if "description" not in canonical_form(policy):
         kept["description"] = policy.description
     return kept
+
+
+_PAPERWORK = ("version", "owner", "topics", "languages", "cache", "candidate")
 
 
 def _example(fields: dict[str, Any]) -> str:

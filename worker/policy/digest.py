@@ -1,9 +1,10 @@
 """The content hash of a policy: equal hashes judge alike.
 
 In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
-THINK, actions, ``on_undecided``; the description only where it is rendered (free text). Left out is
-what does neither: version, owner, topics, languages, candidate, examples, file. Defaults are
-filled in first, so spelling one out changes nothing; order counts only where the model sees it.
+THINK, actions, ``on_undecided``, the prefilter with its lists; the description only where it is
+rendered (free text). Left out is what does neither: version, owner, topics, languages, cache,
+candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing; order
+counts only where the model sees it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 
 from worker.contracts.verdict import Severity
-from worker.policy.model import Policy
+from worker.policy.model import Policy, Prefilter, PrefilterList
 from worker.policy.taxonomy import FLOOR
 
 _FORMAT = 1
@@ -47,6 +48,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
     }
     if policy.custom is not None and not policy.custom.taxonomy:
         form["description"] = policy.description
+    if policy.prefilter is not None:
+        form["prefilter"] = _prefilter(policy.prefilter)
     return form
 
 
@@ -71,6 +74,34 @@ def _custom(policy: Policy) -> dict[str, Any] | None:
         "allowed": custom.allowed,
         "severity": custom.severity,
     }
+
+
+def _prefilter(prefilter: Prefilter) -> dict[str, Any]:
+    """Lists by name; a file by the digest of its entries, for there may be very many."""
+    return {
+        "judge_too": prefilter.judge_too,
+        "allow": sorted(prefilter.allow),
+        "allow_file": _entries(prefilter.loaded),
+        "lists": {each.name: _list(each) for each in prefilter.lists},
+    }
+
+
+def _list(each: PrefilterList) -> dict[str, Any]:
+    how = {"distance": each.distance} if each.of_images else {"match": each.match}
+    return {
+        "decide": each.decide,
+        "category": each.category,
+        "severity": each.severity,
+        "entries": sorted((*each.phrases, *each.images)),
+        "file": _entries(each.loaded),
+        **how,
+    }
+
+
+def _entries(loaded: tuple[str, ...]) -> str | None:
+    if not loaded:
+        return None
+    return hashlib.sha256("\n".join(sorted(loaded)).encode()).hexdigest()
 
 
 def _think(policy: Policy) -> dict[str, Any] | None:

@@ -52,6 +52,19 @@ class Fields:
             self.report(name, f"longer than {limit} characters", "Shorten it.")
         return value
 
+    def raws(self, name: str, *, limit: int, most: int) -> list[tuple[int, str]]:
+        """Entries kept exactly as written, with their places; none reaches a model."""
+        kept: list[tuple[int, str]] = []
+        for index, value in enumerate(self._list(name, most)):
+            if not isinstance(value, str):
+                found = f"expected text, found {_kind(value)}"
+                self.report(name, found, "Put it in quotes.", index)
+            elif len(value) > limit:
+                self.report(name, f"longer than {limit} characters", "Shorten it.", index)
+            else:
+                kept.append((index, value))
+        return kept
+
     def texts(self, name: str, *, limit: int = 800, most: int = 64) -> tuple[str, ...]:
         """A list of lines without repeats."""
         kept: list[str] = []

@@ -11,6 +11,8 @@ from worker.contracts.verdict import Action, Severity
 ThinkWhen = Literal["never", "always", "unsafe", "uncertain"]
 OnUndecided = Literal["hold", "block", "pass"]
 Expectation = Literal["safe", "unsafe", "undecided"]
+PrefilterDecide = Literal["unsafe", "reason"]
+PhraseMatch = Literal["exact", "normalised", "loose"]
 
 
 class BuiltinPass(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,45 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str | None = None
 
 
+class PrefilterList(msgspec.Struct, frozen=True, kw_only=True):
+    """Phrases or images that a policy lists itself, and what a hit means.
+
+    ``loaded`` are the entries of the file. Images are hex digits: 64 of a SHA-256, 16 of a pHash.
+    """
+
+    name: str
+    decide: PrefilterDecide
+    category: str | None = None
+    severity: Severity | None = None
+    phrases: tuple[str, ...] = ()
+    phrases_file: str | None = None
+    match: PhraseMatch = "normalised"
+    images: tuple[str, ...] = ()
+    images_file: str | None = None
+    distance: int = 4
+    loaded: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Everything listed, here and in the file."""
+        return (*self.phrases, *self.images, *self.loaded)
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it lists images; phrases otherwise."""
+        return bool(self.images or self.images_file)
+
+
+class Prefilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked for before the model is asked; ``loaded`` are the lines of ``allow_file``."""
+
+    lists: tuple[PrefilterList, ...] = ()
+    allow: tuple[str, ...] = ()
+    allow_file: str | None = None
+    judge_too: bool = False
+    loaded: tuple[str, ...] = ()
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One validated policy; ``sha256`` is of its canonical form, ``file`` says where it lies."""
 
@@ -94,6 +135,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Thresholds = Thresholds()
     actions: Actions = Actions()
     on_undecided: OnUndecided = "hold"
+    prefilter: Prefilter | None = None
+    cache: bool = True
     languages: tuple[str, ...] = ()
     candidate: Candidate | None = None
     examples: tuple[Example, ...] = ()

@@ -14,6 +14,7 @@ from worker.policy.document import MAX_BYTES, read_document
 from worker.policy.fields import Fields
 from worker.policy.floor import check_floor
 from worker.policy.model import OnUndecided, Policy
+from worker.policy.prefilter_section import check_prefilter, read_prefilter
 from worker.policy.problems import Problems
 from worker.policy.sections import (
     read_actions,
@@ -85,6 +86,7 @@ def parse_policy(raw: bytes | str, *, file: str = "") -> Policy:
         problem = "nothing is judged: `builtin` is off and `custom` is not given"
         problems.add(("builtin", "enabled"), problem, "Enable `builtin` or write `custom`.")
     check_floor(policy, problems)
+    check_prefilter(policy, problems)
     check_examples_fit(policy, problems)
     check_files(policy, problems)
     problems.raise_any()
@@ -109,6 +111,8 @@ def _read(fields: Fields, file: str) -> Policy:
         thresholds=read_thresholds(fields.section("thresholds")),
         actions=read_actions(fields.section("actions")),
         on_undecided=fields.choice("on_undecided", "hold", _ON_UNDECIDED),
+        prefilter=read_prefilter(fields.section("prefilter"), file),
+        cache=fields.flag("cache", True),
         languages=_matching(
             fields, "languages", _LANGUAGE, "a BCP 47 language tag", "e.g. en, pt-BR, zh-Hant"
         ),

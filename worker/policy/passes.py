@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -19,15 +20,19 @@ _CACHED = 256
 
 
 class PolicyPass(msgspec.Struct, frozen=True, kw_only=True):
-    """One question about an event: a rubric, when to think, and the adapter that answers."""
+    """One question about an event: a rubric, when to think, and the adapter that answers.
+
+    ``cache`` says whether the answer to an equal question will do.
+    """
 
     source: Literal["builtin", "custom"]
     rubric: Rubric
     think: ThinkPlan
     adapter: str | None = None
+    cache: bool = True
 
 
-_cache: dict[tuple[str, str | None], tuple[PolicyPass, ...]] = {}
+_cache: dict[tuple[str, str | None, bool], tuple[PolicyPass, ...]] = {}
 
 
 def passes(policy: Policy) -> tuple[PolicyPass, ...]:
@@ -37,7 +42,7 @@ def passes(policy: Policy) -> tuple[PolicyPass, ...]:
         PolicyError: a rubric that does not judge the floor.
     """
     adapter = adapter_path(policy)
-    key = (policy.sha256 or digest(policy), adapter)
+    key = (policy.sha256 or digest(policy), adapter, policy.cache)
     found = _cache.get(key)
     if found is None:
         found = _build(policy, adapter)
@@ -56,12 +61,11 @@ def _build(policy: Policy, adapter: str | None) -> tuple[PolicyPass, ...]:
         deadline_s=policy.think.deadline_ms / 1_000,
     )
     built: list[PolicyPass] = []
+    one = partial(PolicyPass, think=think, adapter=adapter, cache=policy.cache)
     if policy.builtin.enabled:
-        rubric = builtin_rubric(policy.builtin.suppress)
-        built.append(PolicyPass(source="builtin", rubric=rubric, think=think, adapter=adapter))
+        built.append(one(source="builtin", rubric=builtin_rubric(policy.builtin.suppress)))
     if policy.custom is not None:
-        rubric = custom_rubric(policy, policy.custom)
-        built.append(PolicyPass(source="custom", rubric=rubric, think=think, adapter=adapter))
+        built.append(one(source="custom", rubric=custom_rubric(policy, policy.custom)))
     for each in built:
         assert_floor(each.rubric)
     return tuple(built)

@@ -170,7 +170,8 @@ class PolicyRegistry:
 
     async def _take_in(self, files: tuple[PolicyFile, ...] | None) -> None:
         if files is not None:
-            self._parsed, self._unreadable = self._parse(files)
+            # In a thread: lists of a hundred thousand phrases take their time.
+            self._parsed, self._unreadable = await asyncio.to_thread(self._parse, files)
         await self._go_live()
 
     def _parse(self, files: tuple[PolicyFile, ...]) -> tuple[list[Policy], list[PolicyError]]:

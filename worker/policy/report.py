@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from worker.errors import PolicyError
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_THRESHOLD
-from worker.policy.model import Policy
+from worker.policy.model import Policy, Prefilter
 from worker.policy.passes import PolicyPass, passes
 from worker.policy.sections import SEVERITIES
 from worker.policy.taxonomy import FLOOR
@@ -30,6 +30,8 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         "actions": {level: _action(policy, level) for level in SEVERITIES},
         "on_undecided": policy.on_undecided,
         "suppressed": list(policy.builtin.suppress),
+        "prefilter": _prefilter_value(policy),
+        "cache": policy.cache,
         "floor": {
             "category": FLOOR,
             "threshold": FLOOR_THRESHOLD,
@@ -38,6 +40,46 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         },
         "examples": dict(Counter(each.checkpoint or "any" for each in policy.examples)),
     }
+
+
+def _prefilter_value(policy: Policy) -> dict[str, Any] | None:
+    prefilter = policy.prefilter
+    if prefilter is None:
+        return None
+    return {
+        "judge_too": prefilter.judge_too,
+        "allow": len(prefilter.allow) + len(prefilter.loaded),
+        "lists": [
+            {
+                "name": each.name,
+                "decide": each.decide,
+                "category": each.category,
+                "severity": each.severity,
+                "entries": len(each.entries),
+                **({"distance": each.distance} if each.of_images else {"match": each.match}),
+            }
+            for each in prefilter.lists
+        ],
+    }
+
+
+def _prefilter_lines(prefilter: Prefilter) -> Iterator[str]:
+    """Counts only: what is listed may be what nobody should have to read."""
+    for each in prefilter.lists:
+        what, how = (
+            ("image", f"distance {each.distance}") if each.of_images else ("phrase", each.match)
+        )
+        meant = ", ".join(part for part in (each.decide, each.category, each.severity) if part)
+        yield f"  prefilter     {each.name}: {_count(each.entries, what)} ({how}), {meant}"
+    allowed = (*prefilter.allow, *prefilter.loaded)
+    if allowed:
+        yield f"  allowed       {_count(allowed, 'phrase')} in which no list has a hit"
+    if prefilter.judge_too:
+        yield "  judge too     the model is asked about hits as well"
+
+
+def _count(entries: Sequence[str], what: str) -> str:
+    return f"{len(entries)} {what}{'' if len(entries) == 1 else 's'}"
 
 
 def _pass_value(each: PolicyPass) -> dict[str, Any]:
@@ -72,6 +114,10 @@ def policy_lines(policy: Policy) -> Iterator[str]:
     yield f"  undecided     {policy.on_undecided}"
     if policy.builtin.suppress:
         yield f"  suppressed    {', '.join(policy.builtin.suppress)}"
+    if policy.prefilter is not None:
+        yield from _prefilter_lines(policy.prefilter)
+    if not policy.cache:
+        yield "  cache         off: equal events are judged anew"
     yield (
         f"  floor         {FLOOR}: {FLOOR_SEVERITY}, {FLOOR_ACTION} from {FLOOR_THRESHOLD:g}, "
         "whatever stands above"

@@ -16,6 +16,8 @@ def legal_categories(policy: Policy) -> tuple[str, ...]:
         names += [name for name in BUILTIN if name not in policy.builtin.suppress]
     if policy.custom is not None:
         names += custom_names(policy.custom)
+    if policy.prefilter is not None:
+        names += [each.category for each in policy.prefilter.lists if each.category]
     return (*(name for name in dict.fromkeys(names) if name != FLOOR), FLOOR)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from worker.errors import PolicyError
-from worker.policy.bundle import policy_files
+from worker.policy.bundle import list_files, policy_files
 from worker.policy.parse import read_policy_bytes
 
 _ATTEMPTS = 5
@@ -28,6 +28,7 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
 class DirectoryWatch:
     """Looks at a directory; reads it whole when anything about its files changed.
 
+    Lists of prefilters (``*.txt``) count as parts of the policies beside them.
     Files are compared through symbolic links, so a ConfigMap that swaps its ``..data`` link counts
     as changed. A directory that changes while it is read is read again: never half old, half new.
     """
@@ -48,6 +49,7 @@ class DirectoryWatch:
             return None
         for _ in range(_ATTEMPTS):
             files = tuple(_read(path) for path in policy_files(self.directory))
+            lists = tuple(_read_list(path) for path in list_files(self.directory))
             after = self._signature()
             if after == before:
                 break
@@ -55,7 +57,7 @@ class DirectoryWatch:
         else:
             problem = "the files keep changing while they are read"
             raise PolicyError(problem, fix="Write them aside, then move.", file=str(self.directory))
-        content = tuple((str(file.path), file.sha256) for file in files)
+        content = (*((str(file.path), file.sha256) for file in files), *lists)
         self._seen = before
         if content == self._content:
             return None
@@ -68,7 +70,7 @@ class DirectoryWatch:
 
     def _signature(self) -> _Signature:
         signature = []
-        for path in policy_files(self.directory):
+        for path in (*policy_files(self.directory), *list_files(self.directory)):
             try:
                 stat = path.stat()
             except OSError:
@@ -83,3 +85,10 @@ def _read(path: Path) -> PolicyFile:
     except PolicyError as error:
         return PolicyFile(path=path, sha256=f"unreadable: {error}", problem=error)
     return PolicyFile(path=path, sha256=hashlib.sha256(raw).hexdigest(), raw=raw)
+
+
+def _read_list(path: Path) -> tuple[str, str]:
+    try:
+        return str(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:  # its policy says what is wrong with it
+        return str(path), f"unreadable: {error.strerror}"

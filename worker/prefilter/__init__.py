@@ -1,0 +1,1 @@
+"""The cheap look before the model: phrases and images that a policy lists itself."""

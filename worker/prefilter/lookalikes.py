@@ -1,0 +1,63 @@
+"""Letters that look like Latin ones, and when they are taken for such.
+
+A hand-picked part of Unicode's confusables (UTS #39, confusables.txt): letters a reader takes for
+the Latin letter at a glance. Why no library: docs/decisions/prefilter.md.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FOREIGN = {
+    # Cyrillic
+    **dict(zip("асԁеһіјӏорԛѕԝхуѵкмтвнгьп", "acdehijlopqswxyvkmtbhrbn", strict=True)),
+    **dict(zip("АВСЕНІЈКМОРЅТХУҮԌԚԜӀ", "ABCEHIJKMOPSTXYYGQWI", strict=True)),
+    # Greek
+    **dict(zip("αβγεηικνορτυχωϳ", "abyenikvoptuxwj", strict=True)),
+    **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧͿ", "ABEZHIKMNOPTYXJ", strict=True)),
+    # Armenian
+    **dict(zip("օսոհցզքղ", "ounhgqpn", strict=True)),
+    # Cherokee
+    **dict(zip("ᎪᏴᏟᎠᎬᏀᎻᎥᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃ", "ABCDEGHIJKLMPRSTVWZ", strict=True)),
+}
+_LATIN = {
+    # Variants that no Unicode normal form folds.
+    **dict(zip("ɑƀđɡħıɨȷłøŧɩʋ", "abdghiijlotiv", strict=True)),
+    **dict(zip("ØĐŁĦŦɃ", "ODLHTB", strict=True)),
+    **dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True)),
+    # Letters in negative circles and squares, and the letters of flags.
+    **{chr(first + n): chr(97 + n) for first in (0x1F150, 0x1F170, 0x1F1E6) for n in range(26)},
+}
+_LATIN_TABLE, _FOREIGN_TABLE = str.maketrans(_LATIN), str.maketrans(_FOREIGN)
+# Ranges beyond the basic plane: single characters there would make the search slow.
+_FLAGS_AND_DISCS = "\U0001f150-\U0001f169\U0001f170-\U0001f189\U0001f1e6-\U0001f1ff"
+_ANY_LATIN = re.compile(
+    f"[{''.join(each for each in _LATIN if ord(each) < 65536)}{_FLAGS_AND_DISCS}]"
+)
+_ANY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]")
+_ONLY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]+")
+_SCRIPTS = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
+_NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{_SCRIPTS}]")
+_BASIC = re.compile("[A-Za-z]")
+_WORD = re.compile(r"\w+")
+
+
+def unmasked(text: str) -> str:
+    """The text with lookalikes of Latin letters replaced; case is kept.
+
+    A letter of another script is replaced in a word that mixes it with Latin letters, and in a word
+    of nothing but lookalikes where the text around is rather Latin: Russian stays Russian.
+    """
+    if _ANY_LATIN.search(text):
+        text = text.translate(_LATIN_TABLE)
+    if not _ANY_FOREIGN.search(text):
+        return text
+    latin = len(_BASIC.findall(text)) >= len(_NATIVE.findall(text))
+
+    def word(match: re.Match[str]) -> str:
+        found = match[0]
+        if _BASIC.search(found) or (latin and _ONLY_FOREIGN.fullmatch(found)):
+            return found.translate(_FOREIGN_TABLE)
+        return found
+
+    return _WORD.sub(word, text)
