@@ -230,3 +230,20 @@ async def test_an_object_that_drips_is_undecided_at_the_deadline_and_others_are_
         assert errors(images) == [None, "image_timeout"]
         assert time.monotonic() - began < 20
         assert errors(await fetched(fetcher, [ref("good.png")])) == [None]
+
+
+async def test_as_many_dripping_objects_as_threads_stop_no_fetching_beyond_the_deadline(
+    faulty: FaultyS3,
+) -> None:
+    """Each read gives its thread back at the deadline, whatever still comes in."""
+    bad = [f"drip-{number}.png" for number in range(4)]
+    faulty.objects = {f"images/{name}": bytes(20_000) for name in bad}
+    faulty.objects["images/good.png"] = PICTURE
+    faulty.faults = {f"images/{name}": "drip" for name in bad}
+    opened, options = s3(faulty, fetch_deadline_s=0.4, threads=2)
+    async with fetching(opened, **options) as fetcher:
+        dripping = [asyncio.ensure_future(retried(fetcher, refs(name))) for name in bad]
+        await until(lambda: sum(faulty.requests.values()) >= 2)
+        assert errors((await retried(fetcher, refs("good.png")))[0]) == [None]
+        for images, _ in await asyncio.gather(*dripping):
+            assert errors(images) == ["image_timeout"]
