@@ -147,11 +147,15 @@ class Inquiry:
                 current = further_answer
                 found = bound(current, place)
             settled = chance * found.most < FLOOR_THRESHOLD or found.spelled > 0.0
-            if settled or (words is not None and found.open is not None):
+            if settled or (found.open is not None and self._names_floor(found.open.token)):
                 most = max(most, found.most)
             else:
                 most, known = max(most, found.spelled), False
         return _Floor(most, known or chance * most >= FLOOR_THRESHOLD)
+
+    def _names_floor(self, token: bytes) -> bool:
+        """Whether a token can only be the floor's name; a comma may stand before any other."""
+        return self._vocabulary is not None and token in self._vocabulary.first
 
     async def _again(
         self, preferred: Mapping[int, float], current: Answer, found: Bound
