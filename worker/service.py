@@ -15,7 +15,7 @@ from worker import __version__, service_gauges
 from worker.accounts import Accounts
 from worker.clock import Clock, SystemClock
 from worker.contracts.event import judged_turn
-from worker.errors import DependencyUnavailable
+from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.evaluation import Evaluator
 from worker.judge.base import Judge
 from worker.judge.factory import open_judge
@@ -26,6 +26,7 @@ from worker.media.local_files import LocalFileFetcher
 from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.policy.checks import ExampleResult
 from worker.policy.model import Policy
+from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
 from worker.policy_examples import ExampleRunner
 from worker.settings import Settings
@@ -77,9 +78,10 @@ class WorkerService:
             open_store(settings.store, self.clock), settings.store, self.clock
         )
         self.policies = self._open_policies()
+        self.pipeline = self._pipeline()
         self.runner = StreamRunner(
             open_log(settings, clock=self.clock),
-            self._pipeline(),
+            self.pipeline,
             self.policies.topics(),
             settings.stream,
             clock=self.clock,
@@ -93,7 +95,7 @@ class WorkerService:
         topics = settings.topics
         registry = PolicyRegistry(
             settings.policies.directory,
-            check=self._check_examples if settings.policies.check_examples else None,
+            check=self._before_live,
         )
         registry.load()
         outputs = (topics.verdicts, topics.quarantine, topics.dead_letter, topics.shadow)
@@ -122,7 +124,17 @@ class WorkerService:
             record=Accounts(self.clock, self._remember),
         )
 
-    async def _check_examples(self, policy: Policy) -> Sequence[ExampleResult]:
+    async def _before_live(self, policy: Policy) -> Sequence[ExampleResult]:
+        """What has to hold and to be warm before a policy judges its first event."""
+        for each in passes(policy):
+            try:
+                await self.judge.prepare(each.rubric, each.adapter)
+            except ConfigurationError as error:
+                raise PolicyError(
+                    str(error), fix="It stays out until then.", file=policy.file
+                ) from error
+        if not self.settings.policies.check_examples:
+            return ()
         evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
         return await ExampleRunner(evaluator, self.judge.model()).check(policy)
 
@@ -193,6 +205,7 @@ class WorkerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pipeline.stop()
         service_gauges.forget()
         self._watchdog.stop()
         await self.judge.stop()

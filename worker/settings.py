@@ -187,6 +187,10 @@ class JudgeSettings(Section):
     engine: Literal["packed", "plain"] = "packed"
     """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
     as transformers does, which is slower and gives the same verdicts."""
+    numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
+    """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
+    activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
+    cards that bfloat16 weights do not fit. Verdicts name it; measure with ``bench agreement``."""
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs a minute at start."""
     prefill_tokens: Positive = 4096
@@ -202,7 +206,7 @@ class JudgeSettings(Section):
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 leaves the choice to torch."""
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
-    """Bytes of answers kept for equal requests, so that a wave of copies is judged once; 0 is off."""
+    """Bytes of answers kept for equal requests, so that a wave is judged once; 0 is off."""
     remote: RemoteSettings = RemoteSettings()
     """The server that judges when ``backend`` is ``remote``."""
 
@@ -291,6 +295,10 @@ def _impossible(settings: Settings) -> list[tuple[bool, str]]:
     outputs = settings.topics
     names = (outputs.verdicts, outputs.quarantine, outputs.dead_letter, outputs.shadow)
     return [
+        (
+            settings.judge.engine == "plain" and settings.judge.numerics != "model",
+            "judge.numerics needs judge.engine = packed: the plain model multiplies as loaded",
+        ),
         (
             settings.stream.drain_s >= settings.kafka.rebalance_timeout_s,
             "stream.drain_s must be below kafka.rebalance_timeout_s, or a drain outlasts the group",

@@ -16,7 +16,7 @@ from pathlib import Path
 from worker import service
 from worker.cli.run import run
 from worker.errors import DependencyUnavailable
-from worker.judge.base import Judge, Judgement, JudgeRequest
+from worker.judge.base import Judge, Judgement, JudgeRequest, Rubric
 from worker.judge.scripted import ScriptedJudge
 from worker.settings import JudgeSettings
 
@@ -44,6 +44,9 @@ class MisbehavingJudge(ScriptedJudge):
         if self._away is not None and self._away.exists():
             raise DependencyUnavailable("judge", "on demand")
         return await super().judge(request)
+
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """Nothing to prepare."""
 
     def stalled_s(self) -> float:
         return 0.0 if self._hung_at is None else time.monotonic() - self._hung_at

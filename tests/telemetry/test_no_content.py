@@ -17,7 +17,7 @@ from worker.contracts.event import ImageRef
 from worker.contracts.verdict import ModelRef
 from worker.errors import DependencyUnavailable, Undecided
 from worker.evaluation import Evaluator
-from worker.judge.base import Judgement, JudgeRequest, Side, Thought
+from worker.judge.base import Judgement, JudgeRequest, Rubric, Side, Thought
 from worker.media.base import FetchedImage
 from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.policy.model import Policy
@@ -55,6 +55,9 @@ class IndiscreetJudge:
         return Judgement(
             user=Side(label="unsafe", score=0.9), response=None, thought=thought, input_tokens=9
         )
+
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """Nothing to prepare."""
 
     def stalled_s(self) -> float:
         return 0.0

@@ -129,6 +129,15 @@ class Judge(Protocol):
         """Load and warm up; returns when the first request would be judged without delay."""
         ...
 
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """Make the first event under a rubric as fast as the next ones, before it goes live.
+
+        Raises:
+            ConfigurationError: no event can be judged under it: it leaves no room in the context,
+                or its adapter does not fit.
+        """
+        ...
+
     async def judge(self, request: JudgeRequest) -> Judgement: ...
 
     def stalled_s(self) -> float:

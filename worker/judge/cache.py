@@ -18,7 +18,7 @@ import msgspec
 from worker.contracts.codes import SkippedReasoning
 from worker.contracts.verdict import ModelRef
 from worker.errors import DependencyUnavailable
-from worker.judge.base import Judge, Judgement, JudgeRequest
+from worker.judge.base import Judge, Judgement, JudgeRequest, Rubric
 from worker.judge.request_key import KEY_BYTES, RequestKeys
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute
@@ -77,6 +77,9 @@ class CachingJudge:
         await self.inner.start()
         instruments.judge_cache_bytes.watch(lambda: [(self._bytes, {})])
         self._open = True
+
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        await self.inner.prepare(rubric, adapter)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         if not request.cache or not self._open:

@@ -145,7 +145,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
             revision=revision,
             adapter=f"sha256:{directory_digest(source.adapter)}" if source.adapter else None,
             template_sha256=template_digest(template),
-            numerics=numerics(model),
+            numerics=numerics(model, settings.numerics),
         ),
         max_context=min(settings.max_context, config.text_config.max_position_embeddings),
         differences=differences,
@@ -194,10 +194,12 @@ def encoder(tokenizer: Any) -> Any:
     return encode
 
 
-def numerics(model: Any) -> str:
-    """Number format, kind of device and attention, as verdicts name them."""
+def numerics(model: Any, matrices: str = "model") -> str:
+    """Number format, kind of device and attention, as verdicts name them; ``matrices`` where the
+    engine multiplies in another format."""
     attention = model.config.get_text_config()._attn_implementation
-    return f"{str(model.dtype).removeprefix('torch.')}/{model.device.type}/{attention}"
+    named = f"{str(model.dtype).removeprefix('torch.')}/{model.device.type}/{attention}"
+    return named if matrices == "model" else f"{named}/{matrices}"
 
 
 def choose_device(name: str) -> torch.device:

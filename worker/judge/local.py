@@ -99,7 +99,9 @@ class LocalJudge:
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
         self._device: EngineDevice | PlainDevice
         if settings.engine == "packed":
-            self._device = EngineDevice(checkpoint, settings, min_constant=self._min_constant)
+            self._device = await asyncio.to_thread(
+                EngineDevice, checkpoint, settings, min_constant=self._min_constant
+            )
         else:
             self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
@@ -127,12 +129,7 @@ class LocalJudge:
                 self._threads, self._load_adapter, adapter
             )
 
-    async def warm(self, rubric: Rubric, adapter: str | None = None) -> None:
-        """Compute a policy's prefix before its first event.
-
-        Raises:
-            ConfigurationError: the policy leaves no room for an event in the context.
-        """
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
         run = asyncio.get_running_loop().run_in_executor
         ids = await run(self._threads, self._prompter.policy_ids, rubric)
         self._prompter.check_room(rubric, ids)

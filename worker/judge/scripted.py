@@ -91,6 +91,9 @@ class ScriptedJudge:
     async def start(self) -> None:
         self._stopped = False
 
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """Every rubric is as fast as the first."""
+
     async def judge(self, request: JudgeRequest) -> Judgement:
         if self._stopped:
             raise DependencyUnavailable("judge", "it is being stopped")

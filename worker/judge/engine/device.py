@@ -8,6 +8,7 @@ from worker.errors import Undecided
 from worker.judge.device import Fault
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.images import ImageEmbeddings
+from worker.judge.engine.matrix import maker
 from worker.judge.engine.prefill import LongContext
 from worker.judge.engine.prefixes import Prefixes
 from worker.judge.engine.traces import PackedTraces
@@ -36,7 +37,8 @@ class Engine:
     ) -> None:
         answer, tokenizer = checkpoint.answer, checkpoint.tokenizer
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
-        self.forward = Forward(TextWeights(model), compiled=settings.compile)
+        weights = TextWeights(model, maker(settings.numerics, checkpoint.model.device))
+        self.forward = Forward(weights, compiled=settings.compile)
         self.prefixes = Prefixes(self.forward, settings.prefix_bytes)
         self.images = ImageEmbeddings(model, settings.image_bytes)
         self.rules = TraceRules(answer, tokenizer)
@@ -77,6 +79,7 @@ class EngineDevice:
         self._min_constant = min_constant
         self.replicas = Replicas(checkpoint)
         self._engines: dict[str | None, Engine] = {}
+        self.engine(None)
 
     def engine(self, adapter: str | None) -> Engine:
         """The engine under an adapter, made at first use."""
@@ -101,7 +104,7 @@ class EngineDevice:
         return LongContext(engine.forward, engine.prefixes, engine.images, ask, piece)
 
     def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
-        self.engine(adapter).prefixes.get(tuple(prefix))
+        self.engine(adapter).prefixes.pin(tuple(prefix))
 
     def traces(self, adapter: str | None) -> PackedTraces:
         engine = self.engine(adapter)

@@ -1,18 +1,94 @@
-"""One weight matrix in the numerics it is multiplied in."""
+"""Weight matrices, and the numerics they are multiplied in.
+
+========  ==============================  ==================================================
+kind      weights, activations            for
+========  ==============================  ==================================================
+model     as loaded, as loaded            the reference
+int8      int8 by output, int8 by token   CPUs with AMX or VNNI; GPUs before Hopper and Ada
+fp8       e4m3 by output, e4m3 by token   Hopper, Ada and later GPUs
+weights8  int8 by output, as loaded       cards that bfloat16 weights do not fit (8 GB): slower
+========  ==============================  ==================================================
+
+Both scales are symmetric: ``y = (x / sx) (w / sw) * sx * sw``, with ``s = max|.| / largest``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
 import torch
 
-Matrix = tuple[torch.Tensor, ...]
-"""``(weight,)``, (out, in), in the model's own format, or what ``numerics`` makes of it."""
+from worker.errors import ConfigurationError
+
+Numerics = Literal["model", "int8", "fp8", "weights8"]
+
+_FP8 = torch.float8_e4m3fn
+_LARGEST = {torch.int8: 127.0, _FP8: 448.0}
+_CUDA_ROWS = 16
+"""CUDA's int8 product needs more rows than this (torch 2.13)."""
+_TINY = 1e-12
+"""Keeps the scale of an all-zero row above zero."""
 
 
-def dense(weight: torch.Tensor) -> Matrix:
-    """A matrix in the format the checkpoint was loaded in."""
-    return (weight,)
+class Matrix(NamedTuple):
+    """(out, in) as loaded for ``model``; else (in, out), with a float32 scale for each output."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor | None = None
+    kind: Numerics = "model"
+
+
+MakeMatrix = Callable[[torch.Tensor], Matrix]
+
+
+def maker(kind: Numerics, device: torch.device) -> MakeMatrix:
+    """How weights (out, in) become matrices of this kind.
+
+    Raises:
+        ConfigurationError: the device cannot multiply them.
+    """
+    if kind == "model":
+        return Matrix
+    if kind == "fp8" and (
+        device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
+    ):
+        raise ConfigurationError(
+            "judge.numerics: fp8 needs a Hopper, Ada or later GPU; use int8 or model"
+        )
+    stored = _FP8 if kind == "fp8" else torch.int8
+
+    def make(weight: torch.Tensor) -> Matrix:
+        whole, scale = _quantised(weight, stored)
+        # The kernels read the right-hand side by columns.
+        return Matrix(whole.contiguous().t(), scale[:, 0].contiguous(), kind)
+
+    return make
 
 
 def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
-    """``rows`` (tokens, in) times the matrix: (tokens, out)."""
-    return torch.nn.functional.linear(rows, matrix[0])
+    """``rows`` (tokens, in) times the matrix: (tokens, out), in the format of ``rows``."""
+    weight, scale, kind = matrix
+    if kind == "model" or scale is None:
+        return torch.nn.functional.linear(rows, weight)
+    if kind == "weights8":
+        return (rows @ weight.to(rows.dtype)) * scale.to(rows.dtype)
+    if kind == "int8":
+        whole, by_token = _quantised(rows, torch.int8)
+        if rows.is_cuda and len(rows) <= _CUDA_ROWS:
+            whole = torch.nn.functional.pad(whole, (0, 0, 0, _CUDA_ROWS + 1 - len(rows)))
+        sums: torch.Tensor = torch._int_mm(whole, weight)[: len(rows)]
+        return (sums.float() * (by_token * scale)).to(rows.dtype)
+    whole, by_token = _quantised(rows, _FP8)
+    product: torch.Tensor = torch._scaled_mm(
+        whole, weight, scale_a=by_token, scale_b=scale[None], out_dtype=torch.bfloat16
+    )
+    return product.to(rows.dtype)
+
+
+def _quantised(rows: torch.Tensor, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in eight bits, and the scale of each (rows, 1) in float32."""
+    wide = rows.float()
+    scale = wide.abs().amax(-1, keepdim=True).clamp(min=_TINY) / _LARGEST[stored]
+    whole = wide / scale
+    return (whole.round() if stored == torch.int8 else whole).to(stored), scale

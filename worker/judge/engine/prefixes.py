@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.keys import OwnKV, PrefixKV, windowed
 from worker.judge.engine.packing import Row
+
+logger = logging.getLogger(__name__)
 
 PIECE = 2048
 """Tokens of a prefix computed in one forward."""
 
 
 class Prefixes:
-    """Policy prefixes of one model. What is pinned stays until ``release``; what does not fit is
-    computed again for every batch, which ``misses`` counts.
+    """Policy prefixes of one model.
 
-    Not thread-safe: it belongs to the device thread.
+    Traffic never displaces one: what finds no room is computed again for every batch, which
+    ``misses`` counts. Only a policy that goes live (``pin``) does, and takes the place of those
+    that were used the longest ago. Not thread-safe: it belongs to the device thread.
     """
 
     def __init__(self, forward: Forward, budget: int) -> None:
@@ -29,10 +34,11 @@ class Prefixes:
         return len(self._pinned)
 
     def get(self, ids: tuple[int, ...]) -> PrefixKV:
-        """The prefix, pinned if there is room for it."""
-        found = self._pinned.get(ids)
+        """The prefix, from now on pinned if there is room for it."""
+        found = self._pinned.pop(ids, None)
         if found is not None:
             self.hits += 1
+            self._pinned[ids] = found  # used last
             return found
         self.misses += 1
         prefix = self._compute(ids)
@@ -41,10 +47,21 @@ class Prefixes:
             self.bytes += prefix.bytes
         return prefix
 
-    def release(self, keep: frozenset[tuple[int, ...]]) -> None:
-        """Unpin every prefix but these: the policies that are still in force."""
-        for ids in [ids for ids in self._pinned if ids not in keep]:
-            self.bytes -= self._pinned.pop(ids).bytes
+    def pin(self, ids: tuple[int, ...]) -> None:
+        """Make room for a prefix and compute it."""
+        if ids in self._pinned or not ids:
+            return
+        prefix = self._compute(ids)
+        if prefix.bytes > self._budget:
+            logger.warning(
+                "a policy of %d tokens takes %d bytes of keys and values and is computed anew for "
+                "every batch; raise judge.prefix_bytes", len(ids), prefix.bytes,
+            )  # fmt: skip
+            return
+        while self.bytes + prefix.bytes > self._budget:
+            self.bytes -= self._pinned.pop(next(iter(self._pinned))).bytes
+        self._pinned[ids] = prefix
+        self.bytes += prefix.bytes
 
     def _compute(self, ids: tuple[int, ...]) -> PrefixKV:
         past: OwnKV | None = None

@@ -1,21 +1,19 @@
 """The text model's weights as the engine multiplies with them, layer by layer.
 
-Projections that read the same input are one matrix: ``qkv`` and ``gate_up``. The model's own
-modules are re-pointed at slices of it, so fusing takes no memory and the plain model still works.
+Projections that read the same input are one matrix: ``qkv`` and ``gate_up``. In the model's own
+numerics its modules are re-pointed at slices of it, so fusing takes no memory and the plain model
+still works; in others they are emptied, and only the engine can run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from worker.judge.engine.matrix import Matrix, dense
-
-MakeMatrix = Callable[[torch.Tensor], Matrix]
+from worker.judge.engine.matrix import MakeMatrix, Matrix
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,9 @@ class Shape:
 
 
 class TextWeights:
-    """A loaded Gemma 3's text model, ready for the engine. Shares its storage with the model."""
+    """A loaded Gemma 3's text model, ready for the engine (see above for what becomes of it)."""
 
-    def __init__(self, model: Any, make: MakeMatrix = dense) -> None:
+    def __init__(self, model: Any, make: MakeMatrix = Matrix) -> None:
         text = model.model.language_model
         config = text.config
         self.shape = Shape(
@@ -117,19 +115,23 @@ def _layer(layer: Any, make: MakeMatrix) -> Layer:
             mlp_in=_gain(layer.pre_feedforward_layernorm),
             mlp_out=_gain(layer.post_feedforward_layernorm),
         ),
-        qkv=make(_fused(attention.q_proj, attention.k_proj, attention.v_proj)),
-        out=make(attention.o_proj.weight.detach()),
-        gate_up=make(_fused(mlp.gate_proj, mlp.up_proj)),
-        down=make(mlp.down_proj.weight.detach()),
+        qkv=_matrix(make, attention.q_proj, attention.k_proj, attention.v_proj),
+        out=_matrix(make, attention.o_proj),
+        gate_up=_matrix(make, mlp.gate_proj, mlp.up_proj),
+        down=_matrix(make, mlp.down_proj),
     )
 
 
-def _fused(*projections: nn.Linear) -> torch.Tensor:
-    """One matrix over all projections, whose weights become slices of it."""
-    whole = torch.cat([projection.weight.detach() for projection in projections])
+def _matrix(make: MakeMatrix, *projections: nn.Linear) -> Matrix:
+    """One matrix over all projections, whose weights become slices of it or empty."""
+    weights = [projection.weight.detach() for projection in projections]
+    whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+    matrix = make(whole)
+    shared = matrix.weight.data_ptr() == whole.data_ptr()
     start = 0
-    for projection in projections:
-        end = start + projection.weight.shape[0]
-        projection.weight = nn.Parameter(whole[start:end], requires_grad=False)
+    for projection, weight in zip(projections, weights, strict=True):
+        end = start + weight.shape[0]
+        slice_ = whole[start:end] if shared else whole.new_empty(0)
+        projection.weight = nn.Parameter(slice_, requires_grad=False)
         start = end
-    return whole
+    return matrix

@@ -13,7 +13,7 @@ from worker.clock import Clock, SystemClock
 from worker.contracts.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
-from worker.judge.base import Judgement, JudgeRequest, Thought
+from worker.judge.base import Judgement, JudgeRequest, Rubric, Thought
 from worker.judge.remote.caller import Caller
 from worker.judge.remote.client import Client
 from worker.judge.remote.opening import Opened, open_server, probe_body, read_probe
@@ -82,6 +82,9 @@ class RemoteJudge:
                 f"adapter {name}: the server serves {', '.join(sorted(names))}; serve it under the "
                 "name of its directory"
             )
+
+    async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
+        """The server keeps its own caches."""
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         opened = self._started()
