@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -68,8 +68,8 @@ class _Automaton:
         self._longest = max(map(len, patterns), default=0)
         self._automaton = AhoCorasick(patterns, MatchKind.Standard)
 
-    def found(self, text: str) -> Iterator[list[_Found]]:
-        """What stands in each part of the text as words of its own.
+    def found(self, text: str, wanted: Collection[int]) -> Iterator[list[_Found]]:
+        """What stands in each part of the text as words of its own, of lists that are ``wanted``.
 
         Parts overlap by the longest phrase on both sides, so that a phrase of the list, and an
         allowed one around it, are seen whole; ``own`` marks what begins in the part itself.
@@ -89,7 +89,7 @@ class _Automaton:
                 for index, start, end in matches
                 if start >= first and end <= last
                 for entry in self._entries[index]
-                if _stands_alone(part, start, end, openly=entry[1])
+                if entry[0] in wanted and _stands_alone(part, start, end, openly=entry[1])
             ]
 
 
@@ -114,13 +114,18 @@ class PhraseMatcher:
         return sorted(hits)
 
     def _search(self, automaton: _Automaton, view: str, level: int, hits: set[int]) -> None:
-        for found in automaton.found(view):
+        """Look for every list that counts this level and has no hit yet; one hit each is enough."""
+        wanted = {i for i, own in enumerate(self._levels) if (own >= level if level else not own)}
+        wanted -= hits
+        wanted.add(_ALLOW)
+        for found in automaton.found(view, wanted):
             exempt = _Spans(sorted((f.start, f.end) for f in found if f.list == _ALLOW))
             for index, start, end, own in found:
-                if not own or index == _ALLOW or index in hits or self._levels[index] < level:
-                    continue
-                if not exempt.around(start, end):
+                if own and index != _ALLOW and index not in hits and not exempt.around(start, end):
                     hits.add(index)
+            wanted -= hits
+            if wanted == {_ALLOW}:
+                return
 
 
 def _automaton(
