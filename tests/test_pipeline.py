@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.judgements import policy
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
 from worker.contracts.codes import DeadLetterCode
-from worker.contracts.dead_letter import parse_dead_letter
+from worker.contracts.dead_letter import RecordReference, parse_dead_letter
 from worker.contracts.decode import Decoded
 from worker.contracts.event import ImageRef
+from worker.contracts.records import verdict_output
+from worker.contracts.verdict import Verdict
 from worker.evaluation import Evaluator
 from worker.judge.base import Judgement, JudgeRequest
 from worker.judge.scripted import ScriptedJudge
 from worker.media.base import FetchedImage
 from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.policy.model import Candidate, Policy
+from worker.policy.model import Candidate, CustomPass, Policy
+from worker.policy.passes import passes
+from worker.shadow import MOST
 from worker.stream.base import Delivery, Output, Record
 
 LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
@@ -109,3 +117,135 @@ async def test_a_reload_while_an_event_is_judged_does_not_change_its_candidate()
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v"]
     assert policies.next is not None
+
+
+class Slow(ScriptedJudge):
+    """Answers candidates, whose phrase is ``slow``, when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        if request.rubric == SLOW_RUBRIC:
+            await self.release.wait()
+        return await super().judge(request)
+
+
+SLOW = policy(version=2, sha256="1" * 64, custom=CustomPass(disallowed=("slow",)))
+SLOW_RUBRIC = passes(SLOW)[-1].rubric
+
+
+def shadowed(judge: ScriptedJudge, candidate: Policy) -> Pipeline:
+    policies = Policies()
+    policies.next = candidate
+    return pipeline(policies, judge, [])
+
+
+async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
+    """Judged in one batch, the two verdicts stand in one transaction."""
+    process = shadowed(ScriptedJudge(), policy(version=2))
+    outputs = await process(Delivery(record=input_record(event_document())))
+    assert [output.topic for output in outputs] == ["v", "s"]
+    await process.stop()
+
+
+async def test_a_slow_candidate_never_holds_up_the_live_verdict() -> None:
+    """It is published with a later event instead, once."""
+    judge = Slow()
+    process = shadowed(judge, SLOW)
+    delivery = Delivery(record=input_record(event_document()))
+    async with asyncio.timeout(10):
+        first = await process(delivery)
+        assert [output.topic for output in first] == ["v"]
+        judge.release.set()
+        topics = [output.topic for output in await process(delivery)]
+        while "s" not in topics:
+            topics += [output.topic for output in await process(delivery)]
+    assert topics[0] == "v"
+    await process.stop()
+
+
+async def test_candidates_that_pile_up_are_not_tried() -> None:
+    """A candidate whose judge hangs holds a bounded number of events."""
+    judge = Slow()
+    process = shadowed(judge, SLOW)
+    for _ in range(2 * MOST):
+        await process(Delivery(record=input_record(event_document())))
+    judge.release.set()
+    found = 0
+    async with asyncio.timeout(10):
+        while found < MOST:
+            outputs = await process(Delivery(record=input_record(b"")))
+            assert [output.topic for output in outputs] == ["d"]
+            outputs = await process(Delivery(record=input_record(event_document()), poison=True))
+            found += sum(output.topic == "s" for output in outputs)
+            await asyncio.sleep(0)
+    assert found == MOST
+    await process.stop()
+
+
+async def test_an_untouchable_record_is_referred_to_and_nothing_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading it, as an event or for its trace, is what may have ended the worker."""
+
+    def deadly(*_: object, **__: object) -> Decoded:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("worker.pipeline.decode_event", deadly)
+    monkeypatch.setattr("worker.pipeline.event_span", deadly)
+    finished: list[Processed] = []
+    process = pipeline(Policies(), ScriptedJudge(), finished)
+    record = input_record(event_document(), headers=(("h", b"x"),))
+    delivery = Delivery(record=record, poison=True, untouchable=True, attempts=7)
+    (output,) = await process(delivery)
+    letter = parse_dead_letter(as_read(output))
+    assert (letter.code, letter.by_reference) == (DeadLetterCode.POISON, True)
+    assert letter.detail == "it ended the worker 6 times"
+    reference = msgspec.json.decode(output.value or b"", type=RecordReference)
+    assert (reference.source.topic, reference.source.partition, reference.source.offset) == (
+        record.topic,
+        record.partition,
+        record.offset,
+    )
+    assert reference.sha256 == hashlib.sha256(record.value or b"").hexdigest()
+    assert (reference.size, output.key) == (len(record.value or b""), None)
+    assert len(finished) == 1
+
+
+@pytest.mark.parametrize("always", [False, True])
+async def test_a_verdict_that_cannot_be_written_ends_somewhere_else(
+    monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    """As an undecided one, and where that fails too, as a reference in the dead letters."""
+    calls = 0
+
+    def broken(*args: Any, **more: Any) -> Output:
+        nonlocal calls
+        calls += 1
+        if always or calls == 1:
+            raise RuntimeError("a bug")
+        return verdict_output(*args, **more)
+
+    monkeypatch.setattr("worker.pipeline.verdict_output", broken)
+    process = pipeline(Policies(), ScriptedJudge(), [])
+    outputs = await process(Delivery(record=input_record(event_document())))
+    if always:
+        letter = parse_dead_letter(as_read(outputs[0]))
+        assert (letter.code, letter.by_reference) == (DeadLetterCode.INTERNAL_ERROR, True)
+    else:
+        verdict = msgspec.json.decode(outputs[0].value or b"", type=Verdict)
+        assert verdict.undecided_reason == "internal_error"
+
+
+async def test_accounts_that_fail_lose_no_verdict() -> None:
+    """What is counted and logged must not decide about events."""
+
+    def broken(_: Processed) -> None:
+        raise RuntimeError("a bug")
+
+    process = pipeline(Policies(), ScriptedJudge(), [])
+    process._record = broken
+    outputs = await process(Delivery(record=input_record(event_document())))
+    assert [output.topic for output in outputs] == ["v"]

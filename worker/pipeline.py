@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ import msgspec
 
 from worker.clock import Clock
 from worker.contracts.codes import DeadLetterCode, UndecidedReason
-from worker.contracts.dead_letter import dead_letter_output
+from worker.contracts.dead_letter import dead_letter_output, dead_letter_reference
 from worker.contracts.decode import Decoded, decode_event
 from worker.contracts.event import Event
 from worker.contracts.records import quarantine_output, verdict_output
@@ -22,6 +22,7 @@ from worker.contracts.verdict import SourceRef, Verdict
 from worker.errors import DependencyUnavailable, FatalError, Undecided, UnreadableRecord
 from worker.evaluation import Evaluation, Evaluator
 from worker.policy.model import Policy
+from worker.shadow import Shadows
 from worker.stream.base import Delivery, Output, Record
 from worker.telemetry import instruments
 from worker.telemetry.event_span import EventSpan, event_span
@@ -92,6 +93,11 @@ class Pipeline:
         self._build = build
         self._group = group
         self._record = record
+        self._shadows = Shadows(evaluator, topics.shadow)
+
+    async def stop(self) -> None:
+        """End what nobody waits for."""
+        await self._shadows.stop()
 
     async def __call__(self, delivery: Delivery) -> Sequence[Output]:
         """Everything to publish for one record.
@@ -100,6 +106,9 @@ class Pipeline:
             DependencyUnavailable: the store, the judge or the topic's policy is away.
         """
         record = delivery.record
+        if delivery.untouchable:
+            poison = UnreadableRecord(DeadLetterCode.POISON, detail=_deaths(delivery))
+            return [self._refer(record, poison)]
         with event_span(record, self._group) as span:
             try:
                 with stage(Span.DECODE):
@@ -109,35 +118,45 @@ class Pipeline:
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
             except Exception as error:
-                # A bug here would come back with every delivery, poison or not: see ``_evaluate``.
+                # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
-                broken = UnreadableRecord(
-                    DeadLetterCode.INTERNAL_ERROR, detail=type(error).__name__
-                )
-                return [self._dead_letter(record, broken, span)]
+                return [self._dead_letter(record, _internal(error), span)]
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.
             candidate = self._policies.candidate(policy)
-            evaluation = await self._evaluate(delivery, decoded, policy)
-            outputs = self._outputs(record, decoded, evaluation, span)
+            shadow = None
             if candidate is not None and not delivery.poison:
-                outputs += await self._shadow(record, decoded, policy, candidate, span)
-            self._record(Processed(record=record, event=decoded.event, evaluation=evaluation))
+                shadow = self._shadows.begin(record, decoded, policy, candidate, span.headers())
+            try:
+                evaluation, outputs = await self._judged(delivery, decoded, policy, span)
+            except BaseException as error:
+                if shadow is not None:
+                    shadow.cancel()  # where the event comes again, its candidate does with it
+                if isinstance(error, DependencyUnavailable | FatalError | asyncio.CancelledError):
+                    raise
+                return [self._refer(record, _internal(error))]
+            if shadow is not None:
+                await asyncio.sleep(0)  # judged in one batch with the event, it is ready now
+            outputs += self._shadows.take()
+            self._tell(Processed(record=record, event=decoded.event, evaluation=evaluation))
             return outputs
 
-    async def _evaluate(self, delivery: Delivery, decoded: Decoded, policy: Policy) -> Evaluation:
+    async def _judged(
+        self, delivery: Delivery, decoded: Decoded, policy: Policy, span: EventSpan
+    ) -> tuple[Evaluation, list[Output]]:
+        """The evaluation of an event and what is published of it."""
         fault = decoded.fault
         if delivery.poison:
-            detail = f"it ended the worker {delivery.attempts - 1} times"
-            fault = Undecided(UndecidedReason.POISON, detail=detail)
+            fault = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
         source = _source(delivery.record)
         evaluate = self._evaluator.evaluate
         try:
-            return await evaluate(
+            evaluation = await evaluate(
                 decoded.event, policy, source, fault=fault, attempts=delivery.attempts
             )
+            return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
         except (DependencyUnavailable, FatalError):
             raise
         except Exception as error:
@@ -145,9 +164,10 @@ class Pipeline:
             # The message stays out of the log, because it may quote what a user wrote.
             logger.error("an event could not be judged: %s", type(error).__name__)
             broken = Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__)
-            return await evaluate(
+            evaluation = await evaluate(
                 decoded.event, policy, source, fault=broken, attempts=delivery.attempts
             )
+            return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
 
     def _outputs(
         self, record: Record, decoded: Decoded, evaluation: Evaluation, span: EventSpan
@@ -173,32 +193,9 @@ class Pipeline:
             )
         return outputs
 
-    async def _shadow(
-        self,
-        record: Record,
-        decoded: Decoded,
-        policy: Policy,
-        candidate: Policy,
-        span: EventSpan,
-    ) -> list[Output]:
-        """The candidate's verdict on a sampled event; whatever goes wrong there stays there."""
-        sample = policy.candidate.sample if policy.candidate else 0.0
-        if not _sampled(record, sample):
-            return []
-        try:
-            evaluation = await self._evaluator.evaluate(
-                decoded.event, candidate, _source(record), fault=decoded.fault
-            )
-        except Exception as error:
-            logger.warning("a candidate policy could not be tried: %s", type(error).__name__)
-            return []
-        shadow_of = f"{policy.name}@{policy.version}"
-        verdict = msgspec.structs.replace(evaluation.verdict, shadow_of=shadow_of)
-        return [verdict_output(verdict, topic=self._topics.shadow, trace_headers=span.headers())]
-
     def _dead_letter(self, record: Record, error: UnreadableRecord, span: EventSpan) -> Output:
         span.set({Attribute.DEAD_LETTER_CODE: error.code})
-        self._record(Processed(record=record, unreadable=error))
+        self._tell(Processed(record=record, unreadable=error))
         return dead_letter_output(
             record,
             error,
@@ -208,6 +205,31 @@ class Pipeline:
             now=self._clock.time(),
         )
 
+    def _refer(self, record: Record, error: UnreadableRecord) -> Output:
+        """A dead letter that names the record and copies nothing of it."""
+        self._tell(Processed(record=record, unreadable=error))
+        return dead_letter_reference(
+            record,
+            error,
+            topic=self._topics.dead_letter,
+            worker_build=self._build,
+            now=self._clock.time(),
+        )
+
+    def _tell(self, processed: Processed) -> None:
+        try:
+            self._record(processed)
+        except Exception as error:  # accounts must not decide about events
+            logger.error("a finished record was not accounted for: %s", type(error).__name__)
+
+
+def _internal(error: BaseException) -> UnreadableRecord:
+    return UnreadableRecord(DeadLetterCode.INTERNAL_ERROR, detail=type(error).__name__)
+
+
+def _deaths(delivery: Delivery) -> str:
+    return f"it ended the worker {delivery.attempts - 1} times"
+
 
 def _source(record: Record) -> SourceRef:
     return SourceRef(
@@ -216,12 +238,6 @@ def _source(record: Record) -> SourceRef:
         offset=record.offset,
         timestamp=record.timestamp,
     )
-
-
-def _sampled(record: Record, share: float) -> bool:
-    """Whether a record is in the sample: by its coordinates, so that a retry decides alike."""
-    name = f"{record.topic}/{record.partition}/{record.offset}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") < share * 2**32
 
 
 def _describe(span: EventSpan, verdict: Verdict) -> None:

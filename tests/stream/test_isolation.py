@@ -10,7 +10,7 @@ import pytest
 
 from tests.stream.conformance import Keeper, claimed, eventually
 from tests.support.log_backends import LocalBackend, create, read, write
-from worker.errors import DependencyUnavailable
+from worker.errors import DependencyUnavailable, FatalError
 from worker.stream.base import UNMARKED, Delivery, Mark, Output, Processor, TopicPartition
 from worker.stream.factory import open_log
 from worker.stream.local_journal import Journal
@@ -176,6 +176,28 @@ async def test_a_given_up_record_is_poison_and_ends_the_search(backend: LocalBac
     assert [delivery.poison for delivery in seen] == [True] + [False] * 11
     assert seen[0].attempts == 5
     assert [delivery.isolated for delivery in seen] == [True] + [False] * 11
+
+
+async def test_a_record_that_kills_unjudged_too_becomes_untouchable(backend: LocalBackend) -> None:
+    """Passing it on as poison is a try as well: it is counted, and it is not repeated for ever."""
+    await suspect(backend, 1, {0: Mark(attempts=4)})
+    await write(backend, [Output(topic=backend.topic, key=b"k", value=b"v")])
+    seen: list[tuple[bool, bool, int, int]] = []
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        counted = mark_of(backend, 0).attempts
+        seen.append((delivery.poison, delivery.untouchable, delivery.attempts, counted))
+        if not delivery.untouchable:
+            raise KeyError("the process ends")
+        return verdict(backend, delivery)
+
+    for _ in range(2):
+        log = open_log(backend.settings)
+        with pytest.raises(FatalError):
+            await StreamRunner(log, judge, [backend.topic], backend.settings.stream).run()
+    await run_until(backend, judge, 1)
+    assert seen == [(True, False, 5, 5), (True, False, 6, 6), (True, True, 7, 7)]
+    assert mark_of(backend, 0) == UNMARKED
 
 
 async def test_an_outage_during_isolation_counts_no_further_try(backend: LocalBackend) -> None:

@@ -34,6 +34,8 @@ class DeadLetterCode(StrEnum):
     """A CloudEvent of another version than 1.0, a batch, or with data that is not JSON."""
     INTERNAL_ERROR = "internal_error"
     """A fault of the worker met on this record while it was read; its log line says more."""
+    POISON = "poison"
+    """It ended the worker again and again, even unjudged: referred to, and nothing of it read."""
 
 
 class UndecidedReason(StrEnum):

@@ -12,7 +12,7 @@ import hashlib
 import msgspec
 
 from worker.contracts.codes import DeadLetterCode
-from worker.contracts.encode import encode, rfc3339
+from worker.contracts.encode import encode
 from worker.contracts.failure import (
     Failure,
     bounded_history,
@@ -21,6 +21,7 @@ from worker.contracts.failure import (
     write_failure,
 )
 from worker.contracts.records import record_size
+from worker.contracts.timestamps import rfc3339
 from worker.contracts.verdict import SourceRef
 from worker.errors import UnreadableRecord
 from worker.stream.base import Output, Record
@@ -94,24 +95,26 @@ def dead_letter_output(
     if record_size(output) <= max_bytes:
         return output
     failure = msgspec.structs.replace(failure, by_reference=True)
-    reference = RecordReference(
-        source=failure.source,
-        size=len(value),
-        sha256=hashlib.sha256(value).hexdigest(),
-        first_bytes=value[:FIRST_BYTES],
-        key_omitted=False,
-        headers_omitted=0,
-    )
     output = Output(
         topic=topic,
         key=record.key,
-        value=encode(reference),
+        value=encode(_reference(record, key_omitted=False, headers_omitted=0)),
         headers=headers + write_failure(failure),
     )
     if record_size(output) <= max_bytes:
         return output
-    reference = msgspec.structs.replace(
-        reference, key_omitted=record.key is not None, headers_omitted=len(record.headers)
+    return dead_letter_reference(record, error, topic=topic, worker_build=worker_build, now=now)
+
+
+def dead_letter_reference(
+    record: Record, error: UnreadableRecord, *, topic: str, worker_build: str, now: float
+) -> Output:
+    """A dead letter that only refers to ``record``: of its bytes it looks at length and digest."""
+    failure = msgspec.structs.replace(
+        describe(record, error, worker_build=worker_build, now=now), by_reference=True
+    )
+    reference = _reference(
+        record, key_omitted=record.key is not None, headers_omitted=len(record.headers)
     )
     return Output(topic=topic, key=None, value=encode(reference), headers=write_failure(failure))
 
@@ -163,6 +166,18 @@ def original(record: Record, *, topic: str) -> Output:
         key=record.key,
         value=None if letter.null_value else record.value,
         headers=record.headers[: failure_starts(record.headers)[-1]],
+    )
+
+
+def _reference(record: Record, *, key_omitted: bool, headers_omitted: int) -> RecordReference:
+    value = record.value or b""
+    return RecordReference(
+        source=_position(record),
+        size=len(value),
+        sha256=hashlib.sha256(value).hexdigest(),
+        first_bytes=value[:FIRST_BYTES],
+        key_omitted=key_omitted,
+        headers_omitted=headers_omitted,
     )
 
 

@@ -1,12 +1,8 @@
-"""Structs to JSON, the same bytes for the same value, and times as the contracts write them."""
+"""Structs to JSON, the same bytes for the same value."""
 
 from __future__ import annotations
 
 import msgspec
-
-from worker.contracts.timestamps import rfc3339
-
-__all__ = ["encode", "rfc3339"]
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 

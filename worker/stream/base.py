@@ -48,12 +48,14 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     ``isolated``: nothing else is in flight beside it. ``poison``: give up on it, it killed the
     worker too often; the processor answers with an undecided outcome without judging it.
+    ``untouchable``: that ended the worker as well; the processor refers to it and reads nothing.
     """
 
     record: Record
     attempts: int = 1
     isolated: bool = False
     poison: bool = False
+    untouchable: bool = False
 
 
 Processor = Callable[[Delivery], Awaitable[Sequence[Output]]]

@@ -15,13 +15,17 @@ from worker.stream.signal import Signal
 
 log = logging.getLogger(__name__)
 
+UNJUDGED_TRIES = 2
+"""Tries of passing a record on unjudged, after which not even its event is read."""
+
 
 class Isolation:
     """Walks the suspected records of all lanes, one in flight in the whole process.
 
     Each try is committed as a mark first, so a crash is counted against exactly the record that
-    was in flight. At ``poison_give_up_after`` tries a record is passed on as poison; with the
-    culprit found, nothing is suspected any more.
+    was in flight. At ``poison_give_up_after`` tries a record is passed on as poison, and where
+    even that ends the worker, as one that nothing may be read of; with the culprit found, nothing
+    is suspected any more.
     """
 
     def __init__(
@@ -82,6 +86,9 @@ class Isolation:
     async def _deliver_alone(self, lane: Lane, slot: Slot) -> None:
         tries = lane.mark.attempts
         poison = tries >= self._give_up_after
+        mark = Mark(attempts=tries + 1, until=lane.until)
+        await self._log.commit(lane.claim, (), lane.committed, mark)
+        lane.mark = mark
         if poison:
             log.error(
                 "record passed on as poison",
@@ -94,12 +101,12 @@ class Isolation:
             )
             for other in self._lanes.values():
                 other.until = 0
-        else:
-            mark = Mark(attempts=tries + 1, until=lane.until)
-            await self._log.commit(lane.claim, (), lane.committed, mark)
-            lane.mark = mark
         slot.delivery = msgspec.structs.replace(
-            slot.delivery, attempts=tries + 1, isolated=True, poison=poison
+            slot.delivery,
+            attempts=tries + 1,
+            isolated=True,
+            poison=poison,
+            untouchable=tries >= self._give_up_after + UNJUDGED_TRIES,
         )
         await self._process(slot)
         await self._signal.until(lambda: lane.committed > slot.offset or lane.closing)
