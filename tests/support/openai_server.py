@@ -58,7 +58,9 @@ class Writer(Protocol):
 
 @dataclass
 class Fault:
-    """What happens to a request, ``times`` times. The first of these that is set happens.
+    """What happens to a request, ``times`` times, the first ``after`` of them spared.
+
+    The first of these that is set happens.
 
     ``hang``: no answer until the server ends. ``raw``: this body, with ``status``. ``cut``: half of
     the right body, then the end of the connection. ``change``: the right answer, changed.
@@ -66,6 +68,7 @@ class Fault:
     """
 
     times: float = math.inf
+    after: int = 0
     hang: bool = False
     raw: bytes | None = None
     cut: bool = False
@@ -187,7 +190,9 @@ class OpenAIServer:
     def _fault(self, body: Body) -> Fault:
         text = _text(body)
         for marker, fault in self.faults.items():
-            if marker in text and fault.times > 0:
+            if marker in text and fault.after > 0:
+                fault.after -= 1
+            elif marker in text and fault.times > 0:
                 fault.times -= 1
                 return fault
         return Fault()

@@ -113,8 +113,10 @@ def token(
 
 
 def script(*tokens: WrittenToken, finish: str = "stop", reasoning: str | None = None) -> Written:
-    """An answer of these tokens; the last one ends the turn, unless it was cut off."""
+    """An answer of these tokens; an end of the turn is added unless it is there or cut off."""
     end = WrittenToken("<end_of_turn>", -0.01, (("<end_of_turn>", -0.01), (",", -5.0)))
+    if tokens and tokens[-1].text == end.text:
+        *tokens, end = tokens  # type: ignore[assignment]
     content = "".join(each.text for each in tokens)
     written = (*tokens, end) if finish == "stop" else tokens
     spelled = (WrittenToken(reasoning, -0.1, ()),) if reasoning else ()

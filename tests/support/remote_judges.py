@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.support.openai_server import OpenAIServer
-from worker.judge.base import Judgement, JudgeImage, JudgeRequest, Rubric, ThinkPlan
+from worker.errors import Undecided
+from worker.judge.base import JudgeImage, Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.taxonomy import BUILTIN, FLOOR
 from worker.settings import JudgeSettings
@@ -18,7 +19,9 @@ BORDER = 0.02
 """Scores this near to one half may be labelled either way by numbers of another kind."""
 
 
-def remote_settings(server: OpenAIServer, **remote: object) -> JudgeSettings:
+def remote_settings(
+    server: OpenAIServer, *, think_lane: object = 64, **remote: object
+) -> JudgeSettings:
     """Settings with short waits; ``remote`` stands over them."""
     quick: dict[str, object] = {
         "base_url": server.url,
@@ -29,7 +32,9 @@ def remote_settings(server: OpenAIServer, **remote: object) -> JudgeSettings:
         "breaker_max_s": 0.1,
         "start_timeout_s": 1.0,
     }
-    return JudgeSettings.model_validate({"backend": "remote", "remote": quick | remote})
+    return JudgeSettings.model_validate(
+        {"backend": "remote", "think_lane": think_lane, "remote": quick | remote}
+    )
 
 
 def held_out(kind: str, count: int, seed: int = 0) -> list[JudgeRequest]:
@@ -66,7 +71,7 @@ class Agreement:
     """How far two judges agree about the same requests; ``scores`` are differences.
 
     ``unsettled`` counts category lines that the second judge does not let suppression clear, though
-    the first one does.
+    the first one does; ``undecided`` what either judge could not decide.
     """
 
     count: int = 0
@@ -76,6 +81,7 @@ class Agreement:
     traces: int = 0
     thoughts: int = 0
     unsettled: int = 0
+    undecided: int = 0
     scores: list[float] = field(default_factory=list)
     differing: list[int] = field(default_factory=list)
 
@@ -84,10 +90,16 @@ class Agreement:
         return max(self.scores, default=0.0)
 
 
-def compare(one: Sequence[Judgement], other: Sequence[Judgement]) -> Agreement:
+def compare(
+    one: Sequence[Judgement | Undecided], other: Sequence[Judgement | Undecided]
+) -> Agreement:
     """Judgement by judgement: labels, names in order, the floor, traces and scores."""
     found = Agreement(count=len(one))
     for index, (a, b) in enumerate(zip(one, other, strict=True)):
+        if isinstance(a, Undecided) or isinstance(b, Undecided):
+            found.undecided += 1
+            found.differing.append(index)
+            continue
         gaps = [abs(a.user.score - b.user.score)]
         if a.response and b.response:
             gaps.append(abs(a.response.score - b.response.score))

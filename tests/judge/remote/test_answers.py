@@ -77,7 +77,8 @@ async def test_each_side_has_its_own_score(ask: Ask) -> None:
     assert judged.user.label == "safe"
     assert judged.response is not None
     assert judged.response.score == pytest.approx(0.8)
-    assert [(c.name, c.score) for c in judged.categories] == [("Violence", pytest.approx(0.9))]
+    assert [each.name for each in judged.categories] == ["Violence"]
+    assert judged.categories[0].score == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +119,8 @@ async def test_words_that_only_begin_like_a_label_do_not_count(ask: Ask) -> None
 async def test_a_name_scores_the_product_of_its_tokens(ask: Ask) -> None:
     names = (token(" PII", 0.8), token("/Privacy", 0.5), token(",", 0.7), token(" Threat", 0.4))
     judged = await ask(USER, UNSAFE, token("\nSafety Categories:"), *names)
-    found = [(each.name, each.score) for each in judged.categories]
-    assert found == [("PII/Privacy", pytest.approx(0.4)), ("Threat", pytest.approx(0.4))]
+    assert [each.name for each in judged.categories] == ["PII/Privacy", "Threat"]
+    assert [each.score for each in judged.categories] == pytest.approx([0.4, 0.4])
 
 
 async def test_letters_of_several_bytes_may_be_cut_between_tokens(ask: Ask) -> None:

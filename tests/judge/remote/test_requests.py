@@ -139,7 +139,7 @@ async def test_the_key_is_sent_and_read_again_from_its_file(
 
 
 async def test_a_policys_adapter_is_asked_for_by_its_name(serve: Serve, judge_of: JudgeOf) -> None:
-    """The server serves adapters as models; one that it does not serve is nobody's fault but ours."""
+    """The server serves adapters as models; one it does not serve is no event's fault."""
     server = await serve(ScriptWriter(both), names=("base", "lawyers"))
     judge = await judge_of(server, model="base")
     request = JudgeRequest(user="hello", response=None, rubric=STOCK, adapter="/adapters/lawyers")

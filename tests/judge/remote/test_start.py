@@ -151,7 +151,7 @@ async def test_a_copy_of_the_template_gives_its_digest(
 async def test_the_servers_template_is_checked_where_it_shows_its_prompts(
     serve: Serve, judge_of: JudgeOf, tiny_writer: CheckpointWriter
 ) -> None:
-    """vLLM's /tokenize renders prompts: a template without a switch is refused as a local one is."""
+    """vLLM's /tokenize renders prompts: a template without a switch is refused, as a local one."""
     judge = await judge_of(await serve(tiny_writer), timeout_s=30.0)
     assert judge.model().template_sha256 != template_digest("")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -83,7 +83,9 @@ class Inquiry:
             answer, line = await self._preferred(answer, bias)
         if line is None:
             return self._without_line(reading, counted)
-        floor = await self._floor(answer, line, bias, sides.chance)
+        # As the local judge: of a safe event only the first name is asked for.
+        looked_at = line if counted else replace(line, ends=())
+        floor = await self._floor(answer, looked_at, bias, sides.chance)
         if not counted and not floor.known:
             raise _unchecked()
         return Reading(
