@@ -38,8 +38,7 @@ async def diagnose(settings: Settings, *, model: bool = True) -> AsyncIterator[D
         (f"store ({settings.store.backend})", _store_fix(settings), _store),
     ]
     if model:
-        fix = "correct judge.model, judge.revision, judge.adapter or judge.device"
-        checks.append(("model", fix, _model))
+        checks.append(("model", _model_fix(settings), _model))
     for name, fix, check in checks:
         try:
             found = await check(settings)
@@ -56,6 +55,12 @@ def _log_fix(settings: Settings) -> str:
     if settings.log.backend == "local":
         return "make log.directory writable"
     return "correct kafka.bootstrap_servers and kafka.security.*, or start the brokers"
+
+
+def _model_fix(settings: Settings) -> str:
+    if settings.judge.backend == "remote":
+        return "correct judge.remote.base_url, judge.remote.model or the key, or start the server"
+    return "correct judge.model, judge.revision, judge.adapter or judge.device"
 
 
 def _store_fix(settings: Settings) -> str:
@@ -106,7 +111,9 @@ async def _store(settings: Settings) -> list[Diagnosis]:
 
 
 async def _model(settings: Settings) -> list[Diagnosis]:
-    judge = open_judge(settings.judge)
+    # Who runs this wants to know now, not when a server has come up.
+    remote = settings.judge.remote.model_copy(update={"start_timeout_s": CONNECT_S})
+    judge = open_judge(settings.judge.model_copy(update={"remote": remote}))
     try:
         await judge.start()
         ref = judge.model()

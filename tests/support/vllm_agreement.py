@@ -1,4 +1,7 @@
-"""How far verdicts of a vLLM server agree with the local judge: ``python -m`` prints the table."""
+"""How far verdicts of a vLLM server agree with the local judge.
+
+``python -m tests.support.vllm_agreement [CASES [DTYPE]]`` serves, compares and prints the table.
+"""
 
 from __future__ import annotations
 
@@ -66,21 +69,24 @@ def table(found: dict[str, Agreement]) -> str:
     for kind, each in found.items():
         traces = f"{each.traces} of {each.thoughts}" if each.thoughts else ""
         lines.append(
-            f"| {kind} | {each.count} | {each.labels} | {each.categories} | {each.floor} | {each.undecided} "
-            f"| {traces} | {each.furthest:.1e} |"
+            f"| {kind} | {each.count} | {each.labels} | {each.categories} | {each.floor} "
+            f"| {each.undecided} | {traces} | {each.furthest:.1e} |"
         )
     return "\n".join(lines)
 
 
-def main(count: int) -> None:
+def main(count: int, dtype: str) -> None:
     """Install and serve, compare, print."""
     install()
     with tempfile.TemporaryDirectory() as scratch:
         directory = export_merged(Path(scratch, "tiny"))
-        with vllm_serving(directory, Path(scratch, "vllm.log")) as url:
+        with vllm_serving(directory, Path(scratch, "vllm.log"), dtype=dtype) as url:
             found = asyncio.run(agreement(url, count))
-    print(f"vLLM {VLLM}, CPU, float32, against the local judge, float32\n\n{table(found)}")
+    print(f"vLLM {VLLM}, CPU, {dtype}, against the local judge, float32\n\n{table(found)}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 40,
+        sys.argv[2] if len(sys.argv) > 2 else "float32",
+    )
