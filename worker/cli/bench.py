@@ -48,3 +48,24 @@ def memory_(bootstrap_servers: str) -> None:
 
 
 bench.add_command(judge_bench, "judge")
+
+_passed_on = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+_everything = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@bench.command("engine", context_settings=_everything)
+@_passed_on
+def engine_(arguments: tuple[str, ...]) -> None:
+    """Verdicts, policies, images, traces and latency of the engine; --help lists its options."""
+    from worker.bench.engine.__main__ import main  # torch takes seconds
+
+    main(arguments)
+
+
+@bench.command("think", context_settings=_everything)
+@_passed_on
+def think_(arguments: tuple[str, ...]) -> None:
+    """What a reasoning trace costs beside a verdict; --model measures a real checkpoint."""
+    from worker.bench.engine.__main__ import main
+
+    main(("--tables", "think", *arguments))

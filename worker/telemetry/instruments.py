@@ -60,6 +60,18 @@ judge_cache = Counter(
     Metric.JUDGE_CACHE, "{request}", "Requests to the judge, by what answered", (Attribute.RESULT,)
 )
 judge_cache_bytes = Gauge(Metric.JUDGE_CACHE_BYTES, "By", "Bytes of answers kept", ())
+reuse = Counter(
+    Metric.REUSE,
+    "{use}",
+    "Policies and images the device needed, by whether it still had them",
+    (Attribute.KIND, Attribute.RESULT),
+)
+reuse_bytes = Gauge(
+    Metric.REUSE_BYTES, "By", "Device memory of policies and images kept", (Attribute.KIND,)
+)
+answers_written = Counter(
+    Metric.WRITTEN, "{answer}", "Answers decoded, their constant text being improbable", ()
+)
 prefilter_hits = Counter(
     Metric.PREFILTER_HITS,
     "{hit}",

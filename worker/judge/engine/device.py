@@ -23,6 +23,8 @@ from worker.judge.replicas import Replicas
 from worker.judge.scoring import Reader
 from worker.judge.tracing import TraceRules
 from worker.settings import JudgeSettings
+from worker.telemetry import instruments
+from worker.telemetry.names import Attribute
 
 
 class Engine:
@@ -47,6 +49,14 @@ class Engine:
         )
         self.reader = Reader(tree, Namer(answer, tokenizer, limits), self._split)
         self._limits = limits
+
+    def account(self) -> None:
+        """Count what was reused since the last time."""
+        for kind, kept in (("policy", self.prefixes), ("image", self.images)):
+            labels = {Attribute.KIND: kind}
+            instruments.reuse.add(kept.hits, {**labels, Attribute.RESULT: "hit"})
+            instruments.reuse.add(kept.misses, {**labels, Attribute.RESULT: "miss"})
+            kept.hits = kept.misses = 0
 
     def _split(self, asks: Sequence[Ask]) -> Iterable[list[int]]:
         """Asks in their order, cut where rows or computed tokens reach the limits of a forward."""
@@ -80,6 +90,9 @@ class EngineDevice:
         self.replicas = Replicas(checkpoint)
         self._engines: dict[str | None, Engine] = {}
         self.engine(None)
+        instruments.reuse_bytes.watch(
+            lambda: [(size, {Attribute.KIND: kind}) for kind, size in self.kept_bytes().items()]
+        )
 
     def engine(self, adapter: str | None) -> Engine:
         """The engine under an adapter, made at first use."""
@@ -93,8 +106,20 @@ class EngineDevice:
     def cost(self, ask: Ask) -> int:
         return cost(ask)
 
+    def kept_bytes(self) -> dict[str, int]:
+        """Device memory of policies and images, over all adapters."""
+        engines = list(self._engines.values())
+        return {
+            "policy": sum(engine.prefixes.bytes for engine in engines),
+            "image": sum(engine.images.bytes for engine in engines),
+        }
+
     def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
-        return self.engine(adapter).reader.read(asks)
+        engine = self.engine(adapter)
+        try:
+            return engine.reader.read(asks)
+        finally:
+            engine.account()
 
     def prefill(self, adapter: str | None, ask: Ask) -> LongContext | None:
         piece = self._settings.prefill_tokens

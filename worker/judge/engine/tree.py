@@ -26,6 +26,7 @@ from worker.judge.engine.rows import ComputedRows, row_for
 from worker.judge.labelling import MIN_CONSTANT, Labels, Sides, known, not_finite
 from worker.judge.labels import AnswerTokens
 from worker.judge.reading import Ask
+from worker.telemetry import instruments
 
 
 class LabelTree(Labels):
@@ -58,6 +59,7 @@ class LabelTree(Labels):
         kept = [each for each in forwarded.kept if each is not None]
         computed = ComputedRows(self._forward, kept)
         if written:
+            instruments.answers_written.add(len(written))
             self._write(computed, asks, written, results)
         return computed, [known(result) for result in results]
 
