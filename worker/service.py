@@ -18,6 +18,7 @@ from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.evaluation import Evaluator
 from worker.judge.base import Judge
+from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
 from worker.judge.watchdog import Watchdog
 from worker.media.factory import open_store
@@ -247,6 +248,7 @@ class WorkerService:
             live=alive,
             ready=able,
             activity=self.recent.activity(),
+            cache=cache_figures(self.judge),
             show_content=self.settings.web.show_content,
         )
 

@@ -87,6 +87,13 @@ def test_letters_with_blanks_between_them_are_joined() -> None:
         assert matcher.search(f"want {text} today") == [0]
 
 
+def test_signs_at_the_end_of_a_word_are_punctuation() -> None:
+    """Whoever shouts is still understood."""
+    matcher = PhraseMatcher([PhraseList(phrases=["free money"], match="loose")])
+    for text in ("fr33 money!", "fr33 money!!!", '"fr33 money!"', "free m0ney+", "fr3e mon3y!?"):
+        assert matcher.search(text) == [0]
+
+
 @given(st.lists(st.sampled_from(list(DISGUISES)), max_size=4), st.sampled_from(WORDS), st.text())
 def test_disguises_do_not_add_up_to_an_escape(names: list[str], phrase: str, before: str) -> None:
     """Several at once, behind any text at all, are seen through as well as one."""

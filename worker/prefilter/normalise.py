@@ -56,6 +56,7 @@ _MARKS = re.compile(
 )
 _SPACED = re.compile(r"(?<!\w)(?:\w ){2,}\w(?!\w)")
 _TOKEN = re.compile(r"\S+")
+_ENDS = "!|+€.,;:?)]}\"'"
 _SIGNS = "013457@$!|+€"
 _LETTER = re.compile(r"[^\W\d_]")
 _READINGS = tuple(str.maketrans("03457@$+€1!|", f"oeastaste{one * 3}") for one in "il")
@@ -140,7 +141,10 @@ def _read(text: str, table: dict[int, int]) -> str:
 
     def token(match: re.Match[str]) -> str:
         found = match[0]
-        return found.translate(table) if _LETTER.search(found) else found
+        if not _LETTER.search(found):
+            return found
+        word = found.rstrip(_ENDS)  # "now!" is no "nowi"
+        return word.translate(table) + found[len(word) :]
 
     return _TOKEN.sub(token, text)
 

@@ -75,6 +75,7 @@ def console_json(view: ConsoleView) -> Page:
         "notes": view.ready.notes,
         "snapshot": view.snapshot,
         "activity": view.activity,
+        "cache": view.cache,
     }
     return Page(
         # The standard library's JSON: an id may hold a lone surrogate, which UTF-8 cannot.

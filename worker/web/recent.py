@@ -55,7 +55,8 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """The console's numbers. Rates are of the last minute, ``series`` events of each second of it.
 
     ``batch_fill`` is contexts in a batch over ``judge.max_batch``; ``think_share`` traces written
-    over events; both None where there was none.
+    over events, ``cached_share`` those that were judged in an equal one; None where there was none.
+    ``prefiltered`` are events that a policy's own lists decided, in the last minute.
     """
 
     rate: float = 0.0
@@ -66,6 +67,8 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[PolicyCounts, ...] = ()
     think_share: float | None = None
     think_shed: int = 0
+    cached_share: float | None = None
+    prefiltered: int = 0
     batch_fill: float | None = None
     batch_contexts: float | None = None
     verdicts: tuple[VerdictRow, ...] = ()
@@ -73,11 +76,11 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Second:
-    __slots__ = ("at", "counts", "events", "shed", "thought")
+    __slots__ = ("at", "cached", "counts", "events", "listed", "shed", "thought")
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.events = self.thought = self.shed = 0
+        self.events = self.thought = self.shed = self.cached = self.listed = 0
         self.counts: Counter[str] = Counter()
 
 
@@ -113,6 +116,8 @@ class Recent:
         second.counts[policy] += 1
         self._events += 1
         self._totals[policy, verdict.outcome] += 1
+        second.cached += verdict.cached
+        second.listed += verdict.decided_by == "prefilter"
         if verdict.reasoning is not None:
             if verdict.reasoning.trace:
                 second.thought += 1
@@ -149,6 +154,7 @@ class Recent:
         series = tuple(by_second[at].events if at in by_second else 0 for at in window)
         events = sum(series)
         thought = sum(each.thought for each in by_second.values())
+        cached = sum(each.cached for each in by_second.values())
         counts: Counter[str] = sum((each.counts for each in by_second.values()), Counter())
         contexts = self._mean_contexts()
         return Activity(
@@ -161,6 +167,8 @@ class Recent:
             policies=tuple(self._policy(name, counts[name]) for name in self._policies()),
             think_share=thought / events if events else None,
             think_shed=sum(each.shed for each in by_second.values()),
+            cached_share=cached / events if events else None,
+            prefiltered=sum(each.listed for each in by_second.values()),
             batch_contexts=contexts,
             batch_fill=contexts / self._max_batch if contexts and self._max_batch else None,
             verdicts=tuple(_row(seen) for seen in reversed(self._verdicts)),

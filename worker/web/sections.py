@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
+from worker.judge.cache import CacheFigures
 from worker.web.health import Health
 from worker.web.html import Markup, join, tag
 from worker.web.recent import Activity, PolicyCounts, VerdictRow
@@ -33,6 +34,7 @@ class ConsoleView(msgspec.Struct, frozen=True, kw_only=True):
     live: Health
     ready: Health
     activity: Activity
+    cache: CacheFigures = CacheFigures()
     show_content: bool = False
 
 
@@ -118,6 +120,16 @@ def tiles(view: ConsoleView) -> Markup:
             share(activity.think_share),
             note(f"{activity.think_shed} shed in the last minute" if activity.think_shed else ""),
         ),
+        tile(
+            "From cache",
+            share(activity.cached_share),
+            note(
+                f"{size(view.cache.bytes)} of {size(view.cache.max_bytes)} kept"
+                if view.cache.max_bytes
+                else "off"
+            ),
+        ),
+        tile("Decided by lists", number(activity.prefiltered), note("in the last minute")),
     )
 
 
