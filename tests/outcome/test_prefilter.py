@@ -14,7 +14,15 @@ from worker.contracts.verdict import Action, CategoryVerdict, PrefilterHit, Seve
 from worker.outcome.decide import Decision, decide, undecided
 from worker.outcome.passes import PassResult
 from worker.outcome.prefilter import settled, settles, with_hits
-from worker.policy.model import Actions, BuiltinPass, Policy, Prefilter, PrefilterList
+from worker.policy.model import (
+    Actions,
+    BuiltinPass,
+    CustomCategory,
+    CustomPass,
+    Policy,
+    Prefilter,
+    PrefilterList,
+)
 from worker.policy.taxonomy import FLOOR
 
 SCAMS = PrefilterList(
@@ -120,6 +128,15 @@ def test_without_a_severity_of_its_own_a_list_takes_the_policys() -> None:
         ("Spam", "custom", "high"),
     ]
     assert decision.action == "block"
+
+
+def test_a_policy_of_its_own_taxonomy_grades_what_its_lists_name() -> None:
+    """With the built-in pass off, a name means the policy's own category."""
+    plain = PrefilterList(name="p", decide="unsafe", category="Malware", phrases=("x",))
+    own = CustomPass(taxonomy=(CustomCategory(name="Malware", severity="low"),))
+    rules = under(plain, builtin=BuiltinPass(enabled=False), custom=own)
+    (named,) = settled(rules, (hit(plain),)).categories
+    assert (named.source, named.severity) == ("custom", "low")
 
 
 lists = st.builds(

@@ -23,12 +23,14 @@ from tests.support.views import (
 )
 from worker.clock import ManualClock
 from worker.contracts.verdict import CategoryVerdict, Verdict
+from worker.judge.cache import CacheFigures
 from worker.web.console import Page, console_json, console_page
 from worker.web.console_assets import CSP
 from worker.web.html import tag, text
 from worker.web.recent import Recent
 from worker.web.sections import ConsoleView
 from worker.web.snapshot import PolicyRow
+from worker.web.widgets import size
 
 ATTACKS = (
     "<script>alert(1)</script>",
@@ -197,3 +199,27 @@ def test_text_is_escaped_unless_it_was_made_here() -> None:
     )
     assert text("a\u202eb\x00") == "a\\u202eb\\u0000"
     assert len(text("x" * 100_000)) <= 4_000
+
+
+def test_what_was_not_judged_by_the_model_is_shown() -> None:
+    """How much of the traffic the cache and the policies' own lists took off the device."""
+    clock = ManualClock()
+    recent = Recent(clock)
+    for number in range(10):
+        verdict = make_verdict(event_id=f"e-{number}")
+        if number < 6:
+            verdict = msgspec.structs.replace(verdict, cached=True, decided_by="cache")
+        elif number < 8:
+            verdict = msgspec.structs.replace(verdict, decided_by="prefilter")
+        recent.add(verdict)
+    clock.advance(2)
+    figures = CacheFigures(hits=6, bytes=3 << 20, max_bytes=32 << 20)
+    view = msgspec.structs.replace(make_view(make_snapshot(), recent), cache=figures)
+    page = plain(console_page(view))
+    assert re.search(r"From cache.{1,120}?60", page)
+    assert f"{size(3 << 20)} of {size(32 << 20)} kept" in page
+    assert re.search(r"Decided by lists.{1,120}?>2<", page)
+    data = json.loads(console_json(view).body)["data"]
+    assert data["activity"]["cached_share"] == 0.6
+    assert data["activity"]["prefiltered"] == 2
+    assert data["cache"]["hits"] == 6

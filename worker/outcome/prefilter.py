@@ -77,7 +77,7 @@ def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[Categ
     found: dict[str, CategoryVerdict] = {}
     for hit in deciding:
         name = hit.category or ""
-        builtin = canonical_category(name) is not None
+        builtin = policy.builtin.enabled and canonical_category(name) is not None
         verdict = category_verdict(
             policy, "builtin" if builtin else "custom", CategoryScore(name=name)
         )
