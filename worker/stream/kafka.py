@@ -89,6 +89,7 @@ class KafkaLog:
     async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         claims = self._running()
         active = [owned for source, owned in claims.owned.items() if source not in self._paused]
+        await self._settle(active)
         if not active:
             await self._wait_for_work(timeout_s)
             claims.raise_failure()
@@ -113,19 +114,22 @@ class KafkaLog:
             await asyncio.sleep(RETRY_POLL_S)
             return ()
         claims.raise_failure()
+        # No await from here to the owner: a rebalance in between would hand it records of an
+        # old claim, and what was dropped with that claim lies before them.
         records: list[Record] = []
         for source, batch in fetched.items():
             owned = claims.owned.get(TopicPartition(*source))
             if owned is not None:
                 owned.delivered = batch[-1].offset + 1
                 records.extend(record_of(message) for message in batch)
-        await self._settle(active)
         return records
 
     async def _wait_for_work(self, timeout_s: float) -> None:
         self._resumed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._resumed.wait(), timeout_s)
+            # Not wait_for: in Python 3.11 that loses a cancellation that meets the result.
+            async with asyncio.timeout(timeout_s):
+                await self._resumed.wait()
 
     async def _settle(self, active: Iterable[Owned]) -> None:
         """Commit the position where everything read is committed: markers must not show as lag."""

@@ -158,6 +158,9 @@ class StreamRunner:
             Lane(claim, settings.poison_isolate_after, settings.max_events, now) for claim in claims
         ]
         await asyncio.gather(*(self._count_attempt(lane) for lane in lanes if not lane.suspect))
+        if self._stopping:  # meanwhile: nobody would end what is begun now
+            await asyncio.gather(*(self._forget_attempt(lane) for lane in lanes))
+            return
         for lane in lanes:
             self._lanes[lane.source] = lane
             lane.committer = asyncio.create_task(self._commits.loop(lane))
@@ -170,6 +173,11 @@ class StreamRunner:
         mark = Mark(attempts=min(lane.claim.attempts + 1, most))
         await self._log.commit(lane.claim, (), lane.claim.next_offset, mark)
         lane.mark = mark
+
+    async def _forget_attempt(self, lane: Lane) -> None:
+        before = Mark(attempts=lane.claim.attempts, until=lane.claim.until)
+        if lane.mark != before and self._fatal is None:
+            await self._log.commit(lane.claim, (), lane.claim.next_offset, before)
 
     async def revoked(self, sources: Iterable[TopicPartition]) -> None:
         """Drain and give up partitions; a clean end clears the attempts of their heads."""
@@ -206,7 +214,7 @@ class StreamRunner:
 
     async def _poll(self) -> None:
         try:
-            while True:
+            while not self._finish.is_set():  # a cancellation may be lost on the way in
                 started = self._clock.time()
                 most = max(1, min(self._bounds.room, POLL_RECORDS))  # 0: all are paused
                 records = await self._log.poll(most, POLL_S)
