@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dtype = getattr(torch, chosen.dtype)
     model = _checkpoint(chosen) if chosen.model else random_model(chosen.shape, device, dtype)
     if chosen.save:
-        model.save_pretrained(chosen.save)
+        from worker.bench.engine.saving import save  # needs tokenizers
+
+        save(model, Path(chosen.save))
         print(f"saved to {chosen.save}")
         return
     rate = matmul_rate(device, dtype, model.config.text_config.hidden_size)
@@ -41,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = torch.get_num_threads()
     print(
         f"{chosen.model or chosen.shape}: {parameters:,.0f} M parameters, "
-        f"{name}, {threads} threads, {chosen.dtype}, numerics {chosen.numerics}, compile {chosen.compile}, "
-        f"matrix products {rate / 1e9:,.0f} GFLOP/s\n"
+        f"{name}, {threads} threads, {chosen.dtype}, numerics {chosen.numerics}, "
+        f"compile {chosen.compile}, matrix products {rate / 1e9:,.0f} GFLOP/s\n"
     )
     for table in chosen.tables or TABLES:
         if table == "generate" and chosen.numerics != "model":
