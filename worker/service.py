@@ -31,6 +31,7 @@ from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
 from worker.policy_examples import ExampleRunner
 from worker.settings import Settings
+from worker.stream.admin import output_topics
 from worker.stream.factory import open_log
 from worker.stream.runner import StreamRunner
 from worker.telemetry import instruments
@@ -93,14 +94,12 @@ class WorkerService:
 
     def _open_policies(self) -> PolicyRegistry:
         settings = self.settings
-        topics = settings.topics
         registry = PolicyRegistry(
             settings.policies.directory,
             check=self._before_live,
         )
         registry.load()
-        outputs = (topics.verdicts, topics.quarantine, topics.dead_letter, topics.shadow)
-        registry.require(outputs=outputs)
+        registry.require(outputs=output_topics(settings))
         return registry
 
     def _pipeline(self) -> Pipeline:
@@ -163,6 +162,7 @@ class WorkerService:
         try:
             await self.fetcher.start()
             await self.judge.start()
+            self._watchdog.start()
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
@@ -171,7 +171,6 @@ class WorkerService:
             service_gauges.observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
-            self._watchdog.start()
             watch = self.policies.watch(settings.policies.reload_s)
             self._tasks.append(asyncio.create_task(watch, name="policy-watch"))
             await self.runner.run()

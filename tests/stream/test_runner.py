@@ -205,6 +205,34 @@ async def test_an_outage_of_one_partition_leaves_the_others_running(backend: Loc
     assert sorted(await values(backend)) == sorted(r.value or b"" for r in free)
 
 
+async def test_a_held_partition_names_the_dependency_it_waits_for_now(
+    backend: LocalBackend,
+) -> None:
+    """The store comes back and the judge is away: whoever looks must not search the store."""
+    await create(backend, partitions=1)
+    await write(backend, records(backend, 3))
+    away: str | None = "store"
+
+    async def judge(delivery: Delivery) -> Sequence[Output]:
+        if away is not None:
+            raise DependencyUnavailable(away)
+        return verdict(backend, delivery)
+
+    runner = runner_of(backend, judge)
+    task = asyncio.create_task(runner.run())
+
+    async def waits_for_it() -> bool:
+        return away is not None and runner.status().paused_dependencies == (away,)
+
+    await eventually(waits_for_it)
+    away = "judge"
+    await eventually(waits_for_it)
+    away = None
+    await committed(runner, 3)
+    await runner.stop()
+    await task
+
+
 async def test_a_bug_in_the_processor_ends_the_process_and_loses_nothing(
     backend: LocalBackend,
 ) -> None:

@@ -7,6 +7,7 @@ import random
 import orjson
 
 from worker.settings import Settings, load_settings
+from worker.stream.admin import output_topics
 from worker.stream.base import Output
 from worker.stream.factory import open_admin, open_writer
 
@@ -73,7 +74,6 @@ async def write_load(settings: Settings, topic: str, count: int) -> None:
 
 async def make_outputs(settings: Settings) -> None:
     """Create the output topics of one run."""
-    names = settings.topics
     async with open_admin(settings) as admin:
-        for name in (names.verdicts, names.quarantine, names.dead_letter, names.shadow):
+        for name in output_topics(settings):
             await admin.create(name, PARTITIONS, 1, settings.kafka.max_message_bytes)

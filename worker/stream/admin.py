@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from worker.errors import FatalError
 from worker.settings import Settings
 from worker.stream.local_frames import encode_frame
-from worker.stream.local_journal import Journal
+from worker.stream.local_tool import LocalTool
 
 
 class TopicInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,29 +52,11 @@ class TopicAdmin(Protocol):
         ...
 
 
-class LocalAdmin:
+class LocalAdmin(LocalTool):
     """See ``TopicAdmin``; on the local log, which knows no replicas and no size limit."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._journal: Journal | None = None
-
-    async def __aenter__(self) -> LocalAdmin:
-        self._journal = await asyncio.to_thread(Journal, self._directory)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-
-    def _open(self) -> Journal:
-        if self._journal is None:
-            raise FatalError("the admin was used outside of its context")
-        return self._journal
-
     async def topics(self) -> Mapping[str, TopicInfo]:
-        journal = self._open()
+        journal = self._journal
         await asyncio.to_thread(journal.refresh)
         return {
             name: TopicInfo(name=name, partitions=partitions)
@@ -86,7 +66,7 @@ class LocalAdmin:
     async def create(
         self, name: str, partitions: int, replication: int, max_message_bytes: int
     ) -> bool:
-        journal = self._open()
+        journal = self._journal
         created = False
 
         def frame() -> bytes:

@@ -20,7 +20,7 @@ from worker.stream.admin import output_topics
 from worker.stream.base import UNMARKED, Claim, Mark, Output, Owner, Record, TopicPartition
 from worker.stream.kafka_claims import Claims, Owned, out_of_range
 from worker.stream.kafka_committer import close_client, producer_for
-from worker.stream.kafka_connection import connection_options, milliseconds
+from worker.stream.kafka_connection import connection_options, milliseconds, unreachable
 from worker.stream.kafka_rebalance import RebalanceListener
 from worker.stream.kafka_topics import require_topics, topic_partitions, wait_for_topics
 from worker.telemetry.redact import Public
@@ -80,10 +80,7 @@ class KafkaLog:
                 if self._clock.monotonic() < deadline and getattr(error, "retriable", True):
                     await asyncio.sleep(RETRY_POLL_S)
                     continue
-                raise FatalError(
-                    f"no Kafka at {kafka.bootstrap_servers}: {error!r}; check "
-                    "kafka.bootstrap_servers and kafka.security"
-                ) from error
+                raise unreachable(kafka, error) from error
             return
 
     async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from worker.errors import FatalError
-from worker.settings import Settings
 from worker.stream.admin import TopicInfo
-from worker.stream.kafka_connection import connection_options
-from worker.stream.kafka_reader import unreachable
+from worker.stream.kafka_tool import KafkaTool
 from worker.stream.kafka_topics import topic_partitions, wait_for_topics
 
 _SIZE = "max.message.bytes"
 
 
-class KafkaAdmin:
+class KafkaAdmin(KafkaTool):
     """See ``TopicAdmin``."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._admin: Any = None
-
-    async def __aenter__(self) -> KafkaAdmin:
-        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "topics"))
-        try:
-            await self._admin.start()
-        except (KafkaError, OSError) as error:
-            await self._admin.close()
-            raise unreachable(self._settings, error) from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._admin.close()
+    role = "topics"
 
     async def topics(self) -> Mapping[str, TopicInfo]:
         known = await topic_partitions(self._admin)

@@ -12,6 +12,7 @@ import aiokafka
 from worker.clock import Clock
 from worker.errors import FatalError
 from worker.settings import Settings
+from worker.stream.admin import output_topics
 from worker.stream.base import Claim, Mark, Owner, TopicPartition
 from worker.stream.kafka_committer import AcknowledgedCommitter, Committer, TransactionalCommitter
 from worker.stream.kafka_topics import committed_offsets, require_topics
@@ -46,11 +47,8 @@ class Claims:
         known: dict[str, int],
         clock: Clock,
     ) -> None:
-        outputs = settings.topics
         self.owned: dict[TopicPartition, Owned] = {}
-        self.topics = require_topics(
-            known, (outputs.verdicts, outputs.quarantine, outputs.dead_letter)
-        )
+        self.topics = require_topics(known, output_topics(settings))
         self._settings = settings
         self._owner = owner
         self._consumer = consumer

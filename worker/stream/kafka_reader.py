@@ -7,15 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiokafka
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
-from worker.errors import FatalError
-from worker.settings import Settings
 from worker.stream.base import Record
 from worker.stream.kafka import record_of
 from worker.stream.kafka_committer import close_client
 from worker.stream.kafka_connection import connection_options
+from worker.stream.kafka_tool import KafkaTool
 from worker.stream.kafka_topics import topic_partitions
 from worker.stream.reader import chosen_partitions
 
@@ -24,24 +21,10 @@ OPEN_TRANSACTION_S = 3.0
 """Longest wait for records that are written but not committed."""
 
 
-class KafkaReader:
+class KafkaReader(KafkaTool):
     """See ``TopicReader``; read_committed, without a group."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._admin: Any = None
-
-    async def __aenter__(self) -> KafkaReader:
-        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "reader"))
-        try:
-            await self._admin.start()
-        except (KafkaError, OSError) as error:
-            await self._admin.close()
-            raise unreachable(self._settings, error) from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._admin.close()
+    role = "reader"
 
     async def read(
         self, topic: str, *, partition: int | None = None, start: int = 0
@@ -93,11 +76,3 @@ async def _until_the_end(consumer: Any, sources: list[Any]) -> AsyncIterator[Any
         for source in list(left):
             if source in ends and await consumer.position(source) >= ends[source]:
                 left.discard(source)
-
-
-def unreachable(settings: Settings, error: BaseException) -> FatalError:
-    """No broker answered."""
-    return FatalError(
-        f"no Kafka at {settings.kafka.bootstrap_servers}: {error!r}; check "
-        "kafka.bootstrap_servers and kafka.security"
-    )

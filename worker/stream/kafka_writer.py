@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from worker.errors import FatalError
@@ -14,34 +13,29 @@ from worker.settings import Settings
 from worker.stream.base import Output
 from worker.stream.kafka_batches import send_outputs
 from worker.stream.kafka_committer import close_client, producer_for
-from worker.stream.kafka_connection import connection_options
-from worker.stream.kafka_reader import unreachable
+from worker.stream.kafka_tool import KafkaTool
 from worker.stream.kafka_topics import require_topics, topic_partitions
 
 
-class KafkaWriter:
+class KafkaWriter(KafkaTool):
     """See ``TopicWriter``; idempotent, acknowledged by all replicas."""
 
+    role = "writer"
+
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._topics: dict[str, int] = {}
-        self._admin: Any = None
         self._producer: Any = None
 
-    async def __aenter__(self) -> KafkaWriter:
-        self._admin = AIOKafkaAdminClient(**connection_options(self._settings.kafka, "writer"))
-        self._producer = producer_for(self._settings, "writer")
-        try:
-            await self._admin.start()
-            await self._producer.start()
-        except (KafkaError, OSError) as error:
-            await self.__aexit__()
-            raise unreachable(self._settings, error) from error
-        return self
+    async def _start(self) -> None:
+        await super()._start()
+        self._producer = producer_for(self._settings, self.role)
+        await self._producer.start()
 
     async def __aexit__(self, *_: object) -> None:
-        await close_client(self._producer)
-        await self._admin.close()
+        if self._producer is not None:
+            await close_client(self._producer)
+        await super().__aexit__()
 
     async def write(self, outputs: Sequence[Output]) -> None:
         unknown = {output.topic for output in outputs} - self._topics.keys()

@@ -41,8 +41,9 @@ class Outages:
         """Keep a record that found ``error.dependency`` away, and hold its lane."""
         lane = slot.lane
         lane.failed.append(slot)
-        if lane.held:
+        if lane.dependency == error.dependency:
             return
+        # Another one may be away once the first is back: that is what it waits for now.
         lane.dependency = error.dependency
         log.warning(
             "dependency unavailable, partition held",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Protocol
 
 from worker.errors import FatalError
 from worker.stream.base import Record, TopicPartition
-from worker.stream.local_journal import Journal
+from worker.stream.local_tool import LocalTool
 
 
 class TopicReader(Protocol):
@@ -30,28 +29,13 @@ class TopicReader(Protocol):
         ...
 
 
-class LocalReader:
+class LocalReader(LocalTool):
     """See ``TopicReader``; on the local log."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._journal: Journal | None = None
-
-    async def __aenter__(self) -> LocalReader:
-        self._journal = await asyncio.to_thread(Journal, self._directory)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
 
     async def read(
         self, topic: str, *, partition: int | None = None, start: int = 0
     ) -> AsyncIterator[Record]:
         journal = self._journal
-        if journal is None:
-            raise FatalError("the reader was used outside of its context")
         await asyncio.to_thread(journal.refresh)
         for number in chosen_partitions(topic, journal.topics.get(topic), partition):
             source = TopicPartition(topic, number)
