@@ -36,6 +36,9 @@ from worker.policy.taxonomy import BUILTIN
 WINDOW = 384
 """Sliding window: the stock prompt without content is shorter, with a long text it is longer."""
 
+IMAGE_TOKENS = 4
+"""Soft tokens of one image: a square number, 16 at most."""
+
 ADDED = (
     "<pad>",
     "<eos>",
@@ -143,7 +146,12 @@ def make_tokenizer(normalizer: Any = None) -> PreTrainedTokenizerFast:
     )
 
 
-def make_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 64) -> Gemma3Config:
+def make_config(
+    tokenizer: PreTrainedTokenizerFast,
+    hidden: int = 64,
+    window: int = WINDOW,
+    image_tokens: int = IMAGE_TOKENS,
+) -> Gemma3Config:
     """Three layers of Gemma 3 (sliding, sliding, full) and a two-layer SigLIP tower."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ADDED}
     return Gemma3Config(
@@ -156,7 +164,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 64) -> Gemma3C
             "num_key_value_heads": 1,
             "head_dim": 32,
             "query_pre_attn_scalar": 32,
-            "sliding_window": WINDOW,
+            "sliding_window": window,
             "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
             "max_position_embeddings": 4096,
             "pad_token_id": ids["<pad>"],
@@ -172,7 +180,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast, hidden: int = 64) -> Gemma3C
             "patch_size": 14,
             "vision_use_head": False,
         },
-        mm_tokens_per_image=4,
+        mm_tokens_per_image=image_tokens,
         boi_token_index=ids["<start_of_image>"],
         eoi_token_index=ids["<end_of_image>"],
         image_token_index=ids["<image_soft_token>"],
@@ -212,11 +220,13 @@ def make_checkpoint(
     seed: int = 7,
     template: str | None = None,
     hidden: int = 64,
+    window: int = WINDOW,
+    image_tokens: int = IMAGE_TOKENS,
     adapters: Mapping[str, int] = {},
 ) -> Path:
     """A whole checkpoint directory; ``adapters`` are LoRA sub-directories by seed."""
     tokenizer = make_tokenizer()
-    config = make_config(tokenizer, hidden)
+    config = make_config(tokenizer, hidden, window, image_tokens)
     model = make_model(config, seed)
     ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>")]
     # Many more ends than a real model has, so that answers end by themselves and early.
@@ -226,7 +236,7 @@ def make_checkpoint(
         image_processor=Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),
         tokenizer=tokenizer,
         chat_template=template or chat_template(),
-        image_seq_length=4,
+        image_seq_length=image_tokens,
     )
     processor.save_pretrained(directory)
     for name, adapter_seed in adapters.items():

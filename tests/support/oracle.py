@@ -13,7 +13,7 @@ from worker.judge.labels import AnswerTokens
 from worker.judge.loading import Checkpoint
 from worker.judge.parse import split_categories
 from worker.judge.prompt import Prompter, answer_budget
-from worker.judge.reading import Reading
+from worker.judge.reading import Ask, Reading
 from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.taxonomy import FLOOR
 
@@ -38,16 +38,27 @@ def generate(model: Any, context: Context, ids: Sequence[int], budget: int) -> l
 
 def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Prompter) -> Reading:
     """The reading of one request, the long way."""
-    answer, tokenizer = checkpoint.answer, checkpoint.tokenizer
     prepared = prompter.prepare(request)
-    context = prepared.context
+    ask = Ask(
+        prepared.context,
+        prepared.response is not None,
+        request.rubric,
+        request.think.threshold,
+        answer_budget(request.rubric),
+    )
+    return read_ask(checkpoint, model, ask)
+
+
+def read_ask(checkpoint: Checkpoint, model: Any, ask: Ask) -> Reading:
+    """The reading of one prepared context, the long way."""
+    answer, tokenizer, context = checkpoint.answer, checkpoint.tokenizer, ask.context
     user = _side(logits(model, context, answer.user)[-1], answer)
     spelled = answer.spell(user.label)
     response = None
-    if prepared.response is not None:
+    if ask.response:
         response = _side(logits(model, context, (*spelled, *answer.response))[-1], answer)
     counted = [
-        "unsafe" if side.label == "unsafe" or side.score >= request.think.threshold else "safe"
+        "unsafe" if side.label == "unsafe" or side.score >= ask.threshold else "safe"
         for side in (user, response)
         if side is not None
     ]
@@ -64,7 +75,7 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
         floor = chance * _spelled(model, context, lines, answer.floor)
         return Reading(user=user, response=response, floor_score=floor)
     lines = (*answer.spell(*counted), *answer.categories)  # type: ignore[arg-type]
-    ids = generate(model, context, lines, answer_budget(request.rubric))
+    ids = generate(model, context, lines, ask.category_budget)
     for count in range(len(ids)):
         if "\n" in tokenizer.decode(ids[count : count + 1]):
             ids = ids[: count + 1]
@@ -74,7 +85,7 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
     offset = len(context) + len(lines) - 1
     ends = [len(tokenizer.decode(ids[: n + 1])) for n in range(len(ids))]
     categories, floor = [], _spelled(model, context, lines, answer.floor)
-    for named in split_categories(text.split("\n")[0], request.rubric):
+    for named in split_categories(text.split("\n")[0], ask.rubric):
         touched = [
             n
             for n in range(len(ids))
@@ -94,7 +105,7 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
         user=user,
         response=response,
         categories=tuple(categories),
-        categories_complete=len(ids) < answer_budget(request.rubric),
+        categories_complete=len(ids) < ask.category_budget,
         floor_score=chance * floor,
     )
 

@@ -13,7 +13,7 @@ from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.keys import OwnKV
 from worker.judge.engine.packing import Picture, Row
 from worker.judge.engine.prefixes import Prefixes
-from worker.judge.engine.rows import row_for, trimmed
+from worker.judge.engine.rows import rows_for, trimmed
 from worker.judge.reading import Ask
 
 
@@ -36,8 +36,8 @@ class LongContext:
 
     def step(self) -> Ask | None:
         if self._row is None:
-            (embedding,) = self._images.embed([self._ask.context])
-            self._row = row_for(self._ask.context, self._prefixes, embedding=embedding)
+            context = self._ask.context
+            (self._row,) = rows_for([context], [None], self._prefixes, self._images)
         row = self._row
         if len(row.ids) - self._done > self._piece:
             self._compute(row, self._end(row))

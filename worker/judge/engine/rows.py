@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from worker.judge.decode import Context, Writing, Written, write_step
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.keys import OwnKV, windowed
 from worker.judge.engine.packing import Picture, Row
 from worker.judge.engine.prefixes import Prefixes
@@ -25,6 +26,35 @@ def shared(mine: Sequence[int], theirs: Sequence[int]) -> int:
     return min(len(mine), len(theirs))
 
 
+def going_on(context: Context, known: OwnKV | None, window: int) -> OwnKV | None:
+    """What of ``known`` a context can go on from; None where it has to begin anew.
+
+    The last token of the context is always computed: its logits are asked for.
+    """
+    if known is None:
+        return None
+    own = context.ids[context.policy :]
+    known = known.cut(min(shared(own, known.ids), len(own) - 1), window)
+    picture = _picture(context)
+    if known is not None and picture is not None and len(known.ids) in picture[1:]:
+        return None  # it ends between tokens that see each other both ways
+    return known
+
+
+def shows(context: Context, known: OwnKV | None) -> bool:
+    """Whether an image lies behind what is known, so that its embedding is needed."""
+    picture = _picture(context)
+    return picture is not None and (known is None or len(known.ids) <= picture.start)
+
+
+def _picture(context: Context) -> range | None:
+    """The image's tokens among the context's own."""
+    if context.pixels is None:
+        return None
+    start = context.types.index(1) - context.policy
+    return range(start, start + sum(context.types))
+
+
 def row_for(
     context: Context,
     prefixes: Prefixes,
@@ -35,19 +65,44 @@ def row_for(
 ) -> Row:
     """The row that computes a context and ``tail`` behind it, but for what is ``known`` of it.
 
-    The last token of the context is always computed: its logits are asked for.
+    ``known`` comes from ``going_on``; ``embedding`` is needed where the row ``shows`` an image.
     """
     own = context.ids[context.policy :]
+    picture, done = None, len(known.ids) if known is not None else 0
+    if shows(context, known):
+        assert embedding is not None, "an image's tokens mean nothing without its embedding"
+        picture = Picture(context.types.index(1) - context.policy - done, embedding)
     if known is not None:
-        common = min(shared(own, known.ids), len(own) - 1)
-        known = known.cut(common, prefixes.window)
-    if known is not None:
-        return Row(ids=(*own[len(known.ids) :], *tail), prefix=known.prefix, past=known)
-    prefix = prefixes.get(context.ids[: context.policy]) if context.policy else None
-    picture = None
-    if embedding is not None:
-        picture = Picture(context.types.index(1) - context.policy, embedding)
-    return Row(ids=(*own, *tail), prefix=prefix, picture=picture)
+        prefix = known.prefix
+    else:
+        prefix = prefixes.get(context.ids[: context.policy]) if context.policy else None
+    return Row(ids=(*own[done:], *tail), prefix=prefix, past=known, picture=picture)
+
+
+def rows_for(
+    contexts: Sequence[Context],
+    known: Sequence[OwnKV | None],
+    prefixes: Prefixes,
+    images: ImageEmbeddings,
+    *,
+    tail: Sequence[int] = (),
+) -> list[Row]:
+    """``row_for`` of every context, with the images that are not part of what is known."""
+    pairs = [
+        (context, going_on(context, each, prefixes.window))
+        for context, each in zip(contexts, known, strict=True)
+    ]
+    embeddings = iter(images.embed([context for context, each in pairs if shows(context, each)]))
+    return [
+        row_for(
+            context,
+            prefixes,
+            tail=tail,
+            known=each,
+            embedding=next(embeddings) if shows(context, each) else None,
+        )
+        for context, each in pairs
+    ]
 
 
 def trimmed(own: OwnKV, forward: Forward) -> OwnKV:
@@ -77,8 +132,37 @@ class ComputedRows:
         budgets: Sequence[int],
         writing: Writing,
     ) -> list[Written]:
-        slots, pending = self._slots(rows, contexts, [1] * len(rows))
         written = [Written(budget) for budget in budgets]
+        for part in self._alike(contexts):
+            self._write(
+                [rows[n] for n in part],
+                [contexts[n] for n in part],
+                [written[n] for n in part],
+                writing,
+            )
+        return written
+
+    def _alike(self, contexts: Sequence[Context]) -> Iterator[list[int]]:
+        """Contexts whose slots, each as wide as the longest, take no more room than the batch."""
+        lengths = [len(context) - context.policy for context in contexts]
+        most = max(sum(lengths), sum(len(row.ids) for row in self._rows))
+        part: list[int] = []
+        for n in sorted(range(len(contexts)), key=lambda n: -lengths[n]):
+            if part and lengths[part[0]] * (len(part) + 1) > most:
+                yield part
+                part = []
+            part.append(n)
+        if part:
+            yield part
+
+    def _write(
+        self,
+        rows: Sequence[int],
+        contexts: Sequence[Context],
+        written: Sequence[Written],
+        writing: Writing,
+    ) -> None:
+        slots, pending = self._slots(rows, contexts, [1] * len(rows))
         while any(pending):
             open_rows = [n for n, ids in enumerate(pending) if ids]
             logits = slots.extend(pending, [1 if ids else 0 for ids in pending])
@@ -88,7 +172,6 @@ class ComputedRows:
             for n, token in zip(open_rows, tokens, strict=True):
                 if not written[n].ended:
                     pending[n] = (token,)
-        return written
 
     def row(self, row: int) -> OwnKV:
         """Copied out of the batch, which would stay in memory with it."""
@@ -100,7 +183,7 @@ class ComputedRows:
         self, rows: Sequence[int], contexts: Sequence[Context], counts: Sequence[int]
     ) -> tuple[Slots, list[tuple[int, ...]]]:
         """Slots that hold what each context shares with its row, and the tokens that are left."""
-        slots, pending = Slots(self._forward), []
+        slots, pending = Slots(self._forward, rows=len(rows)), []
         window = self._forward.weights.shape.window
         for row, context, count in zip(rows, contexts, counts, strict=True):
             own = context.ids[context.policy :]

@@ -17,7 +17,7 @@ from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.keys import OwnKV
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import Prefixes
-from worker.judge.engine.rows import row_for
+from worker.judge.engine.rows import rows_for
 from worker.judge.engine.slots import Slots
 from worker.judge.reading import Trace, TraceAsk
 from worker.judge.tracing import TraceRules
@@ -45,11 +45,12 @@ class PackedTraces:
         return bool(self._numbers)
 
     def add(self, asks: Sequence[TraceAsk]) -> range:
-        embeddings = self._images.embed([ask.context for ask in asks])
-        rows = [
-            row_for(ask.context, self._prefixes, known=ask.row, embedding=embedding)
-            for ask, embedding in zip(asks, embeddings, strict=True)
-        ]
+        rows = rows_for(
+            [ask.context for ask in asks],
+            [ask.row for ask in asks],
+            self._prefixes,
+            self._images,
+        )
         for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
             self._slots.add(own, len(pending) + ask.budget)
             self._numbers.append(self._started)
@@ -83,7 +84,11 @@ class PackedTraces:
 
     def _computed(self, rows: Sequence[Row]) -> list[tuple[OwnKV, tuple[int, ...]]]:
         """What is known of every row, and the few tokens left to compute with the first step."""
-        behind = [n for n, row in enumerate(rows) if row.past is None or len(row.ids) > SHORT]
+        behind = [
+            n
+            for n, row in enumerate(rows)
+            if row.past is None or row.picture is not None or len(row.ids) > SHORT
+        ]
         fresh: dict[int, OwnKV] = {}
         if behind:
             short = [Row(rows[n].ids[:-1], rows[n].prefix, rows[n].past, picture=rows[n].picture)

@@ -22,7 +22,7 @@ from worker.judge.engine.forward import Forward
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import Prefixes
-from worker.judge.engine.rows import ComputedRows, row_for
+from worker.judge.engine.rows import ComputedRows, rows_for
 from worker.judge.labelling import MIN_CONSTANT, Labels, Sides, known, not_finite
 from worker.judge.labels import AnswerTokens
 from worker.judge.reading import Ask
@@ -65,16 +65,14 @@ class LabelTree(Labels):
 
     def _rows(self, asks: Sequence[Ask]) -> list[Row]:
         answer, rows = self._answer, []
-        pictures = self._images.embed([ask.context for ask in asks if ask.row is None])
-        fresh = iter(pictures)
-        for ask in asks:
-            row = row_for(
-                ask.context,
-                self._prefixes,
-                tail=answer.user,
-                known=ask.row,
-                embedding=next(fresh) if ask.row is None else None,
-            )
+        whole = rows_for(
+            [ask.context for ask in asks],
+            [ask.row for ask in asks],
+            self._prefixes,
+            self._images,
+            tail=answer.user,
+        )
+        for ask, row in zip(asks, whole, strict=True):
             trunk = len(row.ids)
             # The token in front of the tail predicts the tail's first.
             wanted = list(range(trunk - len(answer.user) - 1, trunk))
