@@ -1,0 +1,56 @@
+"""The engine's bench runs where little is installed, and counts what it measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from worker.bench.engine.__main__ import main
+from worker.bench.engine.verdicts import Rig
+from worker.bench.engine.workload import Lengths, Workload
+from worker.judge.engine.attention import attend_plainly
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.weights import TextWeights
+from worker.judge.loading import load
+from worker.settings import JudgeSettings
+
+NOT_NEEDED = ("msgspec", "pydantic", "opentelemetry", "aiokafka", "faust", "peft", "orjson")
+"""What a machine with torch, transformers, pillow and numpy may lack."""
+
+
+def test_the_engines_bench_needs_only_torch_and_transformers() -> None:
+    """A machine with a GPU and nothing of the worker's other libraries can run it."""
+    code = (
+        "import sys; import worker.bench.engine.__main__; "
+        f"print([name for name in {NOT_NEEDED!r} if name in sys.modules])"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert imported.stdout.strip() == "[]"
+
+
+def test_every_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """One event each, on the bundled checkpoint: a smoke test of what ``make bench`` runs."""
+    arguments = "--model tiny --events 2 --batch 2 --rounds 1 --traces 3 --threads 1 --device cpu"
+    main([*arguments.split(), "--dtype", "float32", "--tables", "generate", "costs", "think"])
+    printed = capsys.readouterr().out
+    for row in ("| 320 tokens |", "| 50 policies of 320 |", "| 3 tokens |"):
+        assert row in printed
+
+
+def test_flops_are_those_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost model of a verdict lies within 5 % of what torch counts in a forward."""
+    # The fused kernel is not counted; its equal is.
+    monkeypatch.setattr("worker.judge.engine.cascade.attend", attend_plainly)
+    model = load(JudgeSettings(model="tiny")).model
+    rig = Rig(model, Forward(TextWeights(model)))
+    lengths = Lengths(320)
+    rows = Workload(rig.vocabulary, lengths).rows(rig.prefixes(), 4)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        rig.forward.run(rows)
+    assert counter.get_total_flops() / 4 == pytest.approx(rig.flops(lengths), rel=0.05)
