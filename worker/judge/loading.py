@@ -17,6 +17,7 @@ from worker.errors import ConfigurationError
 from worker.judge.adapters import merge_adapter
 from worker.judge.identity import directory_digest, template_digest
 from worker.judge.labels import AnswerTokens, answer_tokens
+from worker.judge.memory import refuse_too_large
 from worker.judge.template import check_template
 from worker.settings import JudgeSettings
 
@@ -49,7 +50,8 @@ class Source:
 class Checkpoint:
     """Everything that is read from a checkpoint, with its model merged and on its device.
 
-    ``differences`` is the unified diff of its chat template from the known text, empty if none.
+    ``differences`` is the unified diff of its chat template from the known text, empty if none;
+    ``matrices`` the numerics that the text model's matrices are to be multiplied in.
     """
 
     source: Source
@@ -61,6 +63,7 @@ class Checkpoint:
     ref: ModelRef
     max_context: int
     differences: str = ""
+    matrices: str = "model"
 
     def render(self, user: object, response: str | None = None, **kwargs: object) -> str:
         """The prompt as the checkpoint's own chat template renders it (see ``template.Render``)."""
@@ -113,13 +116,8 @@ def load(settings: JudgeSettings) -> Checkpoint:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     config = _read(source, Gemma3Config)
-    processor = _read(source, AutoProcessor)
-    tokenizer = processor.tokenizer
-    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
-    if not isinstance(template, str):
-        raise ConfigurationError(
-            "judge.model: chat_template.jinja is missing; use the checkpoint's own template"
-        )
+    refuse_too_large(settings, config, device, dtype)
+    processor, tokenizer, template = read_words(source)
 
     def rendered(user: str, response: str | None, **kwargs: object) -> str:
         return render(tokenizer, template, user, response, **kwargs)
@@ -128,7 +126,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
     if differences:
         logger.warning("the chat template differs from the known one:\n%s", differences)
     answer = answer_tokens(encoder(tokenizer), ())
-    model = load_model(source, source.adapter, device, dtype)
+    model = load_model(source, source.adapter, device, dtype, settings.numerics)
     answer = answer._replace(stop=_stop_ids(model, tokenizer))
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
@@ -149,10 +147,42 @@ def load(settings: JudgeSettings) -> Checkpoint:
         ),
         max_context=min(settings.max_context, config.text_config.max_position_embeddings),
         differences=differences,
+        matrices=settings.numerics,
     )
 
 
-def load_model(source: Source, adapter: Path | None, device: torch.device, dtype: Any) -> Any:
+def read_config(source: Source) -> Any:
+    """The checkpoint's ``Gemma3Config``; that of a hub repository from the local cache.
+
+    Raises:
+        ConfigurationError: it is not there, or of another kind of model.
+    """
+    return _read(source, Gemma3Config, local_files_only=source.directory is None)
+
+
+def read_words(source: Source, *, local: bool = False) -> tuple[Any, Any, str]:
+    """The checkpoint's processor, its tokenizer and its chat template; ``local`` asks no hub.
+
+    Raises:
+        ConfigurationError: one of them is not there.
+    """
+    processor = _read(source, AutoProcessor, local_files_only=local)
+    tokenizer = processor.tokenizer
+    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    if not isinstance(template, str):
+        raise ConfigurationError(
+            "judge.model: chat_template.jinja is missing; use the checkpoint's own template"
+        )
+    return processor, tokenizer, template
+
+
+def load_model(
+    source: Source,
+    adapter: Path | None,
+    device: torch.device,
+    dtype: Any,
+    matrices: str = "model",
+) -> Any:
     """The weights, on the device, with the adapter merged into them."""
     model, info = _read(
         source, Gemma3ForConditionalGeneration, dtype=dtype, output_loading_info=True
@@ -165,7 +195,23 @@ def load_model(source: Source, adapter: Path | None, device: torch.device, dtype
         )
     if adapter is not None:
         model = merge_adapter(model, adapter, source.location)
-    return model.to(device).eval()
+    return placed(model, device, matrices).eval()
+
+
+def placed(model: Any, device: torch.device, matrices: str) -> Any:
+    """The model on its device. Matrices that will be held in eight bits stay behind and follow one
+    by one as they are made: a card that they fit may not hold them as they were loaded."""
+    if matrices == "model":
+        return model.to(device)
+    layers = model.model.language_model.layers
+    linears = [each for each in layers.modules() if isinstance(each, torch.nn.Linear)]
+    weights = [linear.weight for linear in linears]
+    for linear in linears:
+        linear.weight = torch.nn.Parameter(linear.weight.new_empty(0), requires_grad=False)
+    model = model.to(device)
+    for linear, weight in zip(linears, weights, strict=True):
+        linear.weight = weight
+    return model
 
 
 def render(

@@ -25,7 +25,11 @@ class Replicas:
         directory, base = Path(adapter), self._checkpoint.model
         check_adapter(base, directory, self._checkpoint.source.location)
         self._models[adapter] = load_model(
-            self._checkpoint.source, directory, base.device, base.dtype
+            self._checkpoint.source,
+            directory,
+            base.device,
+            base.dtype,
+            self._checkpoint.matrices,
         )
 
     def __contains__(self, adapter: str | None) -> bool:

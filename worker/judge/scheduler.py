@@ -221,7 +221,7 @@ class Scheduler:
         return short
 
     def _prefill(self) -> None:
-        """One piece of one long context; the contexts take turns."""
+        """One piece of one long context. Two take turns, so no more than two hold keys."""
         ticket, prefill = self._long.popleft()
         if ticket.future.done():
             return
@@ -234,7 +234,7 @@ class Scheduler:
             with self._wake:
                 self._verdicts.appendleft(ticket)
         elif ask is None:
-            self._long.append((ticket, prefill))
+            self._long.insert(1, (ticket, prefill))
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch of a lane, without those nobody waits for any more."""

@@ -59,7 +59,7 @@ def maker(kind: Numerics, device: torch.device) -> MakeMatrix:
     stored = _FP8 if kind == "fp8" else torch.int8
 
     def make(weight: torch.Tensor) -> Matrix:
-        whole, scale = _quantised(weight, stored)
+        whole, scale = _quantised(weight.to(device), stored)
         # The kernels read the right-hand side by columns.
         return Matrix(whole.contiguous().t(), scale[:, 0].contiguous(), kind)
 

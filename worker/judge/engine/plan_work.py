@@ -84,7 +84,7 @@ def prefix(sizes: Sizes, tokens: int, element: int, body: Body, kernel: Kernel, 
 def vision(sizes: Sizes, images: int, element: int) -> int:
     """The vision tower over a batch of images, and the embeddings that come out of it."""
     tower = sizes.vision
-    per_patch = max(9 * tower.hidden, 3 * tower.hidden + 2 * tower.mlp)
+    per_patch = max(9 * tower.hidden, 4 * tower.hidden + 2 * tower.mlp)
     pixels = 3 * tower.image * tower.image
     each = tower.patches * per_patch + pixels + 2 * tower.soft * sizes.hidden
     return images * each * element

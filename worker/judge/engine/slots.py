@@ -20,10 +20,13 @@ _GROWTH = 64
 
 
 class Slots:
-    """Rows in slots 0, 1, 2 … of one model. Not thread-safe: it belongs to the device thread."""
+    """Rows in slots 0, 1, 2 … of one model; room for ``rows`` of them is made at once.
 
-    def __init__(self, forward: Forward) -> None:
-        self._forward, self._weights = forward, forward.weights
+    Not thread-safe: it belongs to the device thread.
+    """
+
+    def __init__(self, forward: Forward, *, rows: int = 0) -> None:
+        self._forward, self._weights, self._rows = forward, forward.weights, rows
         self._sliding = [layer.sliding for layer in self._weights.layers]
         self._layers: list[LayerKV] = []
         self._held: dict[bool, list[int]] = {False: [], True: []}
@@ -113,7 +116,7 @@ class Slots:
             have = self._layers[number][0].shape if number < len(self._layers) else (0, 0, 0, 0)
             if have[0] >= slots and have[2] >= needed:
                 continue
-            rows = max(slots, 2 * have[0]) if have[0] < slots else have[0]
+            rows = max(slots, 2 * have[0], self._rows) if have[0] < slots else have[0]
             tokens = max(-(-needed // _GROWTH) * _GROWTH, have[2])
             size = (rows, shape.kv_heads, tokens, shape.head_dim)
             fresh = tuple(
