@@ -24,6 +24,7 @@ from worker.errors import FatalError
 from worker.settings import load_settings
 from worker.stream.base import UNMARKED, TopicPartition
 from worker.stream.factory import open_log
+from worker.stream.kafka import KafkaLog
 from worker.stream.kafka_committer import TransactionalCommitter
 
 pytestmark = pytest.mark.kafka
@@ -62,6 +63,7 @@ async def test_records_of_a_poll_that_a_rebalance_fell_into_are_read_again(kafka
     await create(backend, partitions=1)
     await write(backend, outputs(5, backend.topic))
     log, _ = await started(backend)
+    assert isinstance(log, KafkaLog)
     fetch = log._consumer.getmany
     fetched = []
 
@@ -69,6 +71,7 @@ async def test_records_of_a_poll_that_a_rebalance_fell_into_are_read_again(kafka
         batches = await fetch(*sources, **options)
         if batches:
             fetched.append(batches)
+            assert log._claims is not None
             await log._claims.surrender()
         return batches
 

@@ -79,9 +79,11 @@ class Broker:
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text("\n".join(f"{name}={value}" for name, value in properties.items()))
 
-    def format(self, cluster_id: str) -> None:
+    def format(self, cluster_id: str, *more: str) -> None:
         """Write the node's identity into its empty data directory."""
-        self._java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.config))
+        self._java(
+            "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.config), *more
+        )
 
     def start(self) -> None:
         """Start without waiting; see ``wait``."""
@@ -145,11 +147,11 @@ def cluster(directory: Path, nodes: int) -> Iterator[Cluster]:
     ports = free_ports(2 * nodes)
     listeners, controllers = ports[:nodes], ports[nodes:]
     voters = ",".join(f"{node + 1}@127.0.0.1:{port}" for node, port in enumerate(controllers))
-    cluster_id = _output("kafka.tools.StorageTool", "random-uuid")
+    cluster_id = new_cluster_id()
     brokers = [
         Broker(
             directory / f"node-{node + 1}",
-            _properties(directory, node, nodes, listeners[node], controllers[node], voters),
+            broker_properties(directory, node, nodes, listeners[node], controllers[node], voters),
             listeners[node],
         )
         for node in range(nodes)
@@ -166,9 +168,10 @@ def cluster(directory: Path, nodes: int) -> Iterator[Cluster]:
             broker.kill()
 
 
-def _properties(
+def broker_properties(
     directory: Path, node: int, nodes: int, port: int, controller: int, voters: str
 ) -> dict[str, str]:
+    """The configuration of node ``node`` (from 0) of ``nodes``."""
     replicas, in_sync = str(min(nodes, 3)), str(min(nodes, 2))
     return {
         "process.roles": "broker,controller",
@@ -199,10 +202,12 @@ def _java() -> list[str]:
     return ["java", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath()]
 
 
-def _output(*arguments: str) -> str:
+def new_cluster_id() -> str:
+    """An id as Kafka makes them."""
     done = subprocess.run(
-        [*_java(), *arguments], check=True, capture_output=True, text=True, timeout=120
-    )
+        [*_java(), "kafka.tools.StorageTool", "random-uuid"],
+        check=True, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     return done.stdout.strip().splitlines()[-1]
 
 

@@ -20,9 +20,10 @@ from worker.stream.admin import output_topics
 from worker.stream.base import UNMARKED, Claim, Mark, Output, Owner, Record, TopicPartition
 from worker.stream.kafka_claims import Claims, Owned, out_of_range
 from worker.stream.kafka_committer import close_client, producer_for
-from worker.stream.kafka_connection import connection_options, milliseconds, unreachable
+from worker.stream.kafka_connection import connection_options, milliseconds
 from worker.stream.kafka_rebalance import RebalanceListener
 from worker.stream.kafka_topics import require_topics, topic_partitions, wait_for_topics
+from worker.stream.kafka_unreachable import refusal, unreachable
 from worker.telemetry.redact import Public
 
 log = logging.getLogger(__name__)
@@ -78,9 +79,12 @@ class KafkaLog:
                 await client.start()
             except (KafkaError, OSError) as error:
                 if self._clock.monotonic() < deadline and getattr(error, "retriable", True):
+                    refused = await refusal(kafka)
+                    if refused is not None:
+                        raise refused from error
                     await asyncio.sleep(RETRY_POLL_S)
                     continue
-                raise unreachable(kafka, error) from error
+                raise await unreachable(kafka, error) from error
             return
 
     async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:

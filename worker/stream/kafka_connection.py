@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from worker.errors import ConfigurationError, FatalError
+from worker.errors import ConfigurationError
 from worker.settings import Kafka, KafkaSecurity
 
 
@@ -35,14 +35,6 @@ def connection_options(kafka: Kafka, role: str) -> dict[str, Any]:
         options["sasl_plain_username"] = security.username
         options["sasl_plain_password"] = _password(security)
     return options
-
-
-def unreachable(kafka: Kafka, error: BaseException) -> FatalError:
-    """No broker answered, or none that we may talk to."""
-    return FatalError(
-        f"no Kafka at {kafka.bootstrap_servers}: {error!r}; check "
-        "kafka.bootstrap_servers and kafka.security"
-    )
 
 
 def _ssl_context(security: KafkaSecurity) -> ssl.SSLContext:

@@ -8,7 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from worker.settings import Settings
-from worker.stream.kafka_connection import connection_options, unreachable
+from worker.stream.kafka_connection import connection_options
+from worker.stream.kafka_unreachable import unreachable
 
 
 class KafkaTool:
@@ -26,7 +27,7 @@ class KafkaTool:
             await self._start()
         except (KafkaError, OSError) as error:
             await self.__aexit__()
-            raise unreachable(self._settings.kafka, error) from error
+            raise await unreachable(self._settings.kafka, error) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
