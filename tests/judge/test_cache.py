@@ -6,6 +6,7 @@ import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -247,6 +248,69 @@ async def test_a_cached_answer_meets_the_floor_again(score: float) -> None:
     assert (decisions[0].decided_by, decisions[2].decided_by) == by
 
 
+IMAGE = JudgeImage(sha256="aa", width=2, height=2, rgb=bytes(12))
+OTHER: dict[type[msgspec.Struct], dict[str, object]] = {
+    JudgeRequest: {
+        "user": "other",
+        "response": "other",
+        "earlier": (("user", "other"),),
+        "image": None,
+        "rubric": builtin_rubric(("Malware",)),
+        "adapter": "other",
+        "think": ThinkPlan(when="always"),
+        "cache": True,  # False never comes to a key
+    },
+    Rubric: {"mode": "policy", "text": "other", "categories": ("other",), "sha256": "other"},
+    ThinkPlan: {
+        "when": "always",
+        "threshold": 0.4,
+        "band": (0.1, 0.2),
+        "max_tokens": 7,
+        "deadline_s": 0.7,
+    },
+    JudgeImage: {"sha256": "bb", "width": 3, "height": 3, "rgb": IMAGE.rgb},
+    ModelRef: {
+        "id": "other",
+        "revision": "other",
+        "adapter": "other",
+        "template_sha256": "other",
+        "numerics": "other",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (kind, field)
+        for kind in OTHER
+        for field in kind.__struct_fields__
+        if field not in ("cache", "rgb")  # pixels follow from digest and size
+    ],
+)
+def test_each_field_alone_changes_the_key(kind: type[msgspec.Struct], field: str) -> None:
+    """A field that is added to a request without a line above fails here."""
+    request, model = ask(image=IMAGE), ScriptedJudge().model()
+    parts: dict[type[msgspec.Struct], msgspec.Struct] = {
+        JudgeRequest: request,
+        Rubric: request.rubric,
+        ThinkPlan: request.think,
+        JudgeImage: IMAGE,
+        ModelRef: model,
+    }
+    changed = msgspec.structs.replace(parts[kind], **{field: OTHER[kind][field]})
+    other, of = request, model
+    if isinstance(changed, ModelRef):
+        of = changed
+    elif isinstance(changed, JudgeRequest):
+        other = changed
+    else:
+        place = {Rubric: "rubric", ThinkPlan: "think", JudgeImage: "image"}[kind]
+        other = msgspec.structs.replace(request, **{place: changed})
+    assert KEYS.key(request, model) != KEYS.key(other, of)
+
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 texts = st.text(st.characters(codec=None), max_size=8)
 unit = st.floats(0, 1)
 rubrics = st.builds(
@@ -298,12 +362,7 @@ def test_requests_have_one_key_only_if_everything_about_them_is_equal(
     request: JudgeRequest, model: ModelRef, other: JudgeRequest, of: ModelRef, data: st.DataObject
 ) -> None:
     """Any field of any part that changes changes the key: no answer of another policy or model."""
-    mixed_request, mixed_model = (
-        msgspec.structs.replace(
-            mine, **{name: getattr(theirs, name) for name in _some(data, type(mine))}
-        )
-        for mine, theirs in ((request, other), (model, of))
-    )
+    mixed_request, mixed_model = _mixed(data, request, other), _mixed(data, model, of)
     rubric = _mixed(data, request.rubric, mixed_request.rubric)
     think = _mixed(data, request.think, mixed_request.think)
     mixed_request = msgspec.structs.replace(mixed_request, rubric=rubric, think=think)
@@ -315,6 +374,6 @@ def _some(data: st.DataObject, kind: type[msgspec.Struct]) -> list[str]:
     return data.draw(st.lists(st.sampled_from(kind.__struct_fields__), max_size=2))
 
 
-def _mixed(data: st.DataObject, mine: msgspec.Struct, theirs: msgspec.Struct) -> msgspec.Struct:
+def _mixed(data: st.DataObject, mine: _Struct, theirs: _Struct) -> _Struct:
     taken = {name: getattr(theirs, name) for name in _some(data, type(mine))}
     return msgspec.structs.replace(mine, **taken)

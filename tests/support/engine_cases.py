@@ -91,7 +91,8 @@ class Source:
         rng = self.rng
         policy = rng.choice(self.policies)
         own = text(rng, self._longest)
-        pixels, digest, types = None, "", ()
+        pixels, digest = None, ""
+        types: tuple[int, ...] = ()
         if image if image is not None else rng.random() < 0.2:
             pixels, digest = rng.choice(self._pictures)
             place = rng.randint(0, min(len(own), WINDOW))

@@ -53,7 +53,9 @@ def largest_difference(model: Any, case: Case, row: Row, logits: torch.Tensor) -
     """Between the row's logits and those of the whole context (and each branch) run alone."""
     trunk, worst, start = len(row.ids), 0.0, 0
     first = len(case.context) - trunk
-    spans = [(0, trunk, ())] if not row.branches else []
+    spans: list[tuple[int, int, tuple[int, ...]]] = []
+    if not row.branches:
+        spans.append((0, trunk, ()))
     for branch in row.branches:
         spans.append((start, start + len(branch), branch))
         start += len(branch)
