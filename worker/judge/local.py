@@ -257,6 +257,9 @@ class LocalJudge:
                 f"judge.model: the checkpoint {what} ({error}); use a content safety checkpoint "
                 "that fits the device"
             ) from error
+        # Where even this cannot be read later on, the device is at fault and no event.
+        prepared = await asyncio.to_thread(self._prepare, request)
+        self._scheduler.trust(_ask(prepared, request, prepared.context), request.adapter)
 
     def _loaded(self) -> Checkpoint:
         if self._checkpoint is None:

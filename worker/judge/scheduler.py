@@ -68,6 +68,7 @@ class Scheduler:
         self._lanes: deque[_Lane] = deque()
         self._long: deque[tuple[Ticket, Prefill]] = deque()
         self._chores: deque[tuple[Callable[[], object], Ticket]] = deque()
+        self._in_hand: list[Ticket] = []  # taken off their queues in this turn of the thread
         self._canary: tuple[Ask, str | None] | None = None
         self._pick = pick_packed if device.packed else pick_padded
         self._thinking = 0
@@ -161,38 +162,43 @@ class Scheduler:
     # The device thread.
 
     def _serve(self) -> None:
-        queues = (self._verdicts, self._traces, self._lanes, self._long, self._chores)
-        while True:
-            with self._wake:
-                while not (self._refused or any(queues)):
-                    self._wake.wait()
-                if self._refused:
-                    break
-                chores = list(self._chores)
-                self._chores.clear()
-                batch = self._take(self._verdicts)
-                starting = self._take(self._traces)
-            try:
-                for chore, ticket in chores:
-                    self._do(chore, ticket)
-                batch = self._set_apart(batch)
-                if batch:
-                    self._read(batch)
-                if self._long:
-                    self._prefill()
-                if starting:
-                    self._open(starting)
-                elif self._lanes:
-                    self._step()
-            except DeviceLost as lost:
-                logger.error("the device is lost: %s", lost)
-                self._refuse(FatalError("the device is lost; end this process and start another"))
-            except Exception as error:  # a bug here must end the process, not hang its events
-                logger.exception("the judge's device thread failed")
-                fatal = FatalError(f"the device thread failed: {type(error).__name__}")
-                self._refuse(fatal)
-                self._answer([*batch, *starting], fatal)
+        """Serve the queues until nothing may run any more; whatever ends it, nobody is left."""
+        try:
+            while self._turn():
+                self._in_hand = []
+        except DeviceLost as lost:
+            logger.error("the device is lost: %s", lost)
+            self._refuse(FatalError("the device is lost; end this process and start another"))
+        except Exception as error:  # a bug here must end the process, not hang its events
+            logger.exception("the judge's device thread failed")
+            self._refuse(FatalError(f"the device thread failed: {type(error).__name__}"))
         self._abandon()
+
+    def _turn(self) -> bool:
+        """What waits now, once round all lanes; False where nothing may run any more."""
+        queues = (self._verdicts, self._traces, self._lanes, self._long, self._chores)
+        with self._wake:
+            while not (self._refused or any(queues)):
+                self._wake.wait()
+            if self._refused:
+                return False
+            chores = list(self._chores)
+            self._chores.clear()
+            self._in_hand += [ticket for _, ticket in chores]
+            batch = self._take(self._verdicts)
+            starting = self._take(self._traces)
+        for chore, ticket in chores:
+            self._do(chore, ticket)
+        batch = self._set_apart(batch)
+        if batch:
+            self._read(batch)
+        if self._long:
+            self._prefill()
+        if starting:
+            self._open(starting)
+        elif self._lanes:
+            self._step()
+        return True
 
     def _do(self, chore: Callable[[], object], ticket: Ticket) -> None:
         ticket.started_at = self._busy_since = self._clock.monotonic()
@@ -225,16 +231,17 @@ class Scheduler:
         ticket, prefill = self._long.popleft()
         if ticket.future.done():
             return
+        self._in_hand.append(ticket)
         with self._on_device([ticket], "no"):
             (ask,) = self._isolated(lambda _: [prefill.step()], [ticket])
-        if isinstance(ask, Undecided):
+        if isinstance(ask, WorkerError):
             self._answer([ticket], ask)
-        elif isinstance(ask, Ask):
+        elif ask is None:
+            self._long.insert(1, (ticket, prefill))
+        else:
             ticket.ask, ticket.tokens = ask, self._device.cost(ask)
             with self._wake:
                 self._verdicts.appendleft(ticket)
-        elif ask is None:
-            self._long.insert(1, (ticket, prefill))
 
     def _take(self, queue: deque[Ticket]) -> list[Ticket]:
         """The next batch of a lane, without those nobody waits for any more."""
@@ -242,7 +249,9 @@ class Scheduler:
         chosen = set(self._pick(waiting, self._max_batch, self._max_tokens))
         queue.clear()
         queue.extend(ticket for index, ticket in enumerate(waiting) if index not in chosen)
-        return [waiting[index] for index in sorted(chosen)]
+        taken = [waiting[index] for index in sorted(chosen)]
+        self._in_hand += taken
+        return taken
 
     def _read(self, batch: list[Ticket]) -> None:
         adapter = batch[0].adapter
@@ -298,6 +307,7 @@ class Scheduler:
     def _step(self) -> None:
         """One token for the traces of one adapter; adapters take turns."""
         lane = self._lanes.popleft()
+        self._in_hand += lane.waiting.values()
         for number in [n for n, ticket in lane.waiting.items() if ticket.future.done()]:
             lane.traces.drop(number)
             del lane.waiting[number]
@@ -365,7 +375,7 @@ class Scheduler:
     def _abandon(self) -> None:
         """Answer everything that still waits with the reason why nothing comes any more."""
         with self._wake:
-            waiting = [*self._verdicts, *self._traces]
+            waiting = [*self._in_hand, *self._verdicts, *self._traces]
             waiting += [ticket for ticket, _ in self._long]
             waiting += [ticket for _, ticket in self._chores]
             for lane in self._lanes:
