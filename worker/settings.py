@@ -336,7 +336,8 @@ def _impossible(settings: Settings) -> list[tuple[bool, str]]:
             "name into judge.remote.model",
         ),
         (
-            settings.judge.remote.timeout_s >= settings.judge.batch_deadline_s,
+            settings.judge.backend == "remote"
+            and settings.judge.remote.timeout_s >= settings.judge.batch_deadline_s,
             "judge.remote.timeout_s must be below judge.batch_deadline_s, or one slow answer makes "
             "the worker unhealthy",
         ),

@@ -58,7 +58,7 @@ class Writer(Protocol):
 
 @dataclass
 class Fault:
-    """What happens to a request, ``times`` times, the first ``after`` of them spared.
+    """What happens to a request, ``times`` times; ``thinking`` spares those that do not think.
 
     The first of these that is set happens.
 
@@ -68,7 +68,7 @@ class Fault:
     """
 
     times: float = math.inf
-    after: int = 0
+    thinking: bool = False
     hang: bool = False
     raw: bytes | None = None
     cut: bool = False
@@ -190,9 +190,9 @@ class OpenAIServer:
     def _fault(self, body: Body) -> Fault:
         text = _text(body)
         for marker, fault in self.faults.items():
-            if marker in text and fault.after > 0:
-                fault.after -= 1
-            elif marker in text and fault.times > 0:
+            if fault.thinking and not body["chat_template_kwargs"]["enable_thinking"]:
+                continue
+            if marker in text and fault.times > 0:
                 fault.times -= 1
                 return fault
         return Fault()

@@ -109,7 +109,7 @@ async def test_a_trace_that_fails_takes_nothing_away(
     server = await serve(ScriptWriter(answer))
     judge = await judge_of(server)
     request = JudgeRequest(user="the case", response=None, rubric=STOCK, think=ALWAYS)
-    server.faults["the case"] = Fault(status=status, after=1)
+    server.faults["the case"] = Fault(status=status, thinking=True)
     judged = await judge.judge(request)
     assert judged.user.label == "safe"
     assert judged.thought is not None
@@ -120,7 +120,7 @@ async def test_a_trace_that_fails_takes_nothing_away(
 async def test_a_trace_that_takes_too_long_is_given_up(serve: Serve, judge_of: JudgeOf) -> None:
     server = await serve(ScriptWriter(lambda _: script(USER, SAFE)))
     judge = await judge_of(server)
-    server.faults["the case"] = Fault(hang=True, after=1)
+    server.faults["the case"] = Fault(hang=True, thinking=True)
     plan = ThinkPlan(when="always", deadline_s=0.2)
     request = JudgeRequest(user="the case", response=None, rubric=STOCK, think=plan)
     judged = await judge.judge(request)
@@ -133,7 +133,7 @@ async def test_more_traces_than_the_lane_takes_are_shed(serve: Serve, judge_of: 
     """Under load reasoning goes first: verdicts are all there, and say what they lack."""
     server = await serve(ScriptWriter(lambda _: script(*TRACE, USER, SAFE)))
     judge = await judge_of(server, think_lane=2)
-    server.faults["the case"] = Fault(hang=True, after=12)
+    server.faults["the case"] = Fault(hang=True, thinking=True)
     plan = ThinkPlan(when="always", deadline_s=1.0)
     request = JudgeRequest(user="the case", response=None, rubric=STOCK, think=plan)
     judged = await asyncio.gather(*(judge.judge(request) for _ in range(12)))

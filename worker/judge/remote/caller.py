@@ -49,9 +49,10 @@ class Caller:
         """
         waited, blamed = 0.0, 0
         for attempt in range(1, attempts + 1):
-            await self._admit()
             queued = self._clock.monotonic()
             async with lane:
+                # Only now: the server may have gone away while this one waited for its place.
+                await self._admit()
                 began = self._clock.monotonic()
                 waited += began - queued
                 try:
@@ -120,7 +121,9 @@ class Caller:
         if failure.meaning is Meaning.AWAY:
             self.breaker.failed()
             return False
-        if not self.breaker.served_since(began) and not await self._serves():
+        if self.breaker.served_since(began):
+            return True
+        if self.breaker.cooling or not await self._serves():
             raise DependencyUnavailable("judge", failure.detail) from failure
         return True
 
