@@ -51,8 +51,11 @@ async def publish(bootstrap: str, topic: str) -> None:
     await producer.stop()
 
 
-def lines_of(command: list[str], environment: dict[str, str], log: Path) -> list[str]:
-    """Verdict lines a consumer printed by the time it had them all; then it is asked to end."""
+def lines_of(
+    command: list[str], environment: dict[str, str], log: Path, *, ends: bool = False
+) -> list[str]:
+    """Verdict lines a consumer printed by the time it had them all; unless it ``ends`` by itself,
+    it is then asked to."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, cwd=EXAMPLES.parent, env={**os.environ, **environment}, stdout=out, stderr=out
@@ -62,7 +65,8 @@ def lines_of(command: list[str], environment: dict[str, str], log: Path) -> list
         while log.read_text().count("event=") < COMMITTED and process.poll() is None:
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
+        if not ends:
+            process.send_signal(signal.SIGTERM)
         process.wait(30)
     finally:
         process.kill()
@@ -83,9 +87,8 @@ async def test_the_aiokafka_example_prints_committed_verdicts_and_no_others(
     await publish(kafka.bootstrap_servers, topic)
     script = str(EXAMPLES / "consume_verdicts_aiokafka.py")
     options = ["--bootstrap", kafka.bootstrap_servers, "--topic", topic, "--group", topic]
-    lines = lines_of(
-        [sys.executable, script, *options, "--count", str(COMMITTED)], {}, tmp_path / "log"
-    )
+    command = [sys.executable, script, *options, "--count", str(COMMITTED)]
+    lines = lines_of(command, {}, tmp_path / "log", ends=True)
     assert expected(lines), lines
     assert "hold  unsafe    event=good-0 conversation=conv-42 why=Account takeover" in lines[0]
 
