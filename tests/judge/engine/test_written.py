@@ -1,0 +1,113 @@
+"""What the THINK lane writes is what ``generate`` writes alone, token for token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.support import oracle
+from tests.support.engine_cases import WINDOW, Case, Source
+from worker.errors import Undecided
+from worker.judge.base import ThinkPlan
+from worker.judge.engine.device import EngineDevice
+from worker.judge.loading import Checkpoint
+from worker.judge.reading import Reading, Trace, TraceAsk
+
+CASES = 240
+ALWAYS = ThinkPlan(when="always")
+
+
+def asks(
+    engine: EngineDevice, cases: Sequence[Case], source: Source, seen: dict[str, int]
+) -> list[TraceAsk]:
+    """Traces to write: from the verdict's keys, or from nothing, as when those were not kept."""
+    readings = engine.read(cases[0].adapter, [case.ask(think=ALWAYS) for case in cases])
+    made = []
+    for case, reading in zip(cases, readings, strict=True):
+        assert isinstance(reading, Reading)
+        assert reading.row is not None
+        row = reading.row if source.rng.random() < 0.7 else None
+        seen["gone on"] += row is not None
+        seen["image"] += case.context.pixels is not None
+        seen["long" if len(case.thinking) > WINDOW else "short"] += 1
+        made.append(TraceAsk(case.thinking, source.rng.randint(1, 40), row))
+    return made
+
+
+@pytest.mark.slow
+def test_traces_are_what_generate_writes_whoever_joins_or_leaves_meanwhile(
+    engine: EngineDevice,
+    plain: Checkpoint,
+    plain_models: dict[str | None, Any],
+    adapters: list[str | None],
+    record_property: Any,
+) -> None:
+    """Policies mixed, images, both sides of the window; new traces join between any two steps,
+    and some are given up in the middle."""
+    source = Source(plain, 5)
+    cases = source.cases(CASES, adapters)
+    seen = dict.fromkeys(("long", "short", "image", "gone on", "dropped", "joined", "equal"), 0)
+    for adapter in adapters:
+        left = asks(engine, [case for case in cases if case.adapter == adapter], source, seen)
+        lane = engine.traces(adapter)
+        open_asks: dict[int, TraceAsk] = {}
+        while left or lane.active:
+            if left and (not lane.active or source.rng.random() < 0.3):
+                seen["joined"] += lane.active
+                count = source.rng.randint(1, 8)
+                numbers = lane.add(left[:count])
+                open_asks.update(zip(numbers, left[:count], strict=True))
+                left = left[count:]
+            if open_asks and source.rng.random() < 0.05:
+                number = source.rng.choice(list(open_asks))
+                lane.drop(number)
+                del open_asks[number]
+                seen["dropped"] += 1
+            if not lane.active:
+                continue
+            for number, trace in lane.step():
+                ask = open_asks.pop(number)
+                assert isinstance(trace, Trace), trace
+                alone = oracle.generate(plain_models[adapter], ask.context, (), ask.budget)
+                assert list(trace.ids) == alone, (len(ask.context), seen)
+                seen["equal"] += 1
+        assert not open_asks
+    figures = f"{CASES} traces: {seen}"
+    record_property("figures", figures)
+    print(figures)
+    assert seen["equal"] + seen["dropped"] == CASES, figures
+    assert min(seen.values()) >= 5, figures
+    assert seen["equal"] >= 200, figures
+
+
+def test_a_verdict_behind_a_trace_is_read_as_behind_the_whole_text(
+    engine: EngineDevice, plain: Checkpoint
+) -> None:
+    """From the trace's keys, or computed anew where these were not kept."""
+    source = Source(plain, 6)
+    cases = source.cases(24)
+    seen = dict.fromkeys(("safe", "unsafe"), 0)
+    for ask, case in zip(asks(engine, cases, source, _unseen()), cases, strict=True):
+        lane = engine.traces(None)
+        lane.add([ask])
+        found: list[tuple[int, Trace | Undecided]] = []
+        while lane.active:
+            found += lane.step()
+        ((_, trace),) = found
+        assert isinstance(trace, Trace)
+        behind = ask.context.extended(trace.ids)
+        for row in (trace.row, None):
+            (got,) = engine.read(None, [case.ask(context=behind, row=row)])
+            assert isinstance(got, Reading)
+            alone = oracle.read_ask(plain, plain.model, case.ask(context=behind))
+            assert got.user.label == alone.user.label
+            assert got.user.score == pytest.approx(alone.user.score, abs=1e-4)
+            assert [c.name for c in got.categories] == [c.name for c in alone.categories]
+            seen[got.user.label] += 1
+    assert min(seen.values()) >= 4, seen
+
+
+def _unseen() -> dict[str, int]:
+    return dict.fromkeys(("long", "short", "image", "gone on"), 0)
