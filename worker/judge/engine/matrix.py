@@ -50,9 +50,7 @@ def maker(kind: Numerics, device: torch.device) -> MakeMatrix:
     """
     if kind == "model":
         return Matrix
-    if kind == "fp8" and (
-        device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
-    ):
+    if kind == "fp8" and not fp8_pays(device):
         raise ConfigurationError(
             "judge.numerics: fp8 needs a Hopper, Ada or later GPU; use int8 or model"
         )
@@ -64,6 +62,11 @@ def maker(kind: Numerics, device: torch.device) -> MakeMatrix:
         return Matrix(whole.contiguous().t(), scale[:, 0].contiguous(), kind)
 
     return make
+
+
+def fp8_pays(device: torch.device) -> bool:
+    """Whether a device multiplies fp8 in hardware: others at best imitate it, slowly."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
