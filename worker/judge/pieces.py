@@ -3,12 +3,13 @@
     <bos>…policy…⏎ | <BEGIN CONVERSATION>⏎user: TEXT … ⏎<END CONVERSATION>⏎ | Output your answer…
 
 The outer pieces are tokenised once for a policy. Cutting is only right where no token spans a cut,
-whatever the text: cuts lie behind line breaks of the constant text, a line away from the event, and
+whatever the text: cuts lie at line breaks of the constant text, a line away from the event, and
 probes are tokenised both ways before a prompt is ever cut.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ Encode = Callable[[str], Sequence[int]]
 Render = Callable[[str, str | None], str]
 
 _USER, _RESPONSE = "QXUSERXQ", "QXRESPONSEXQ"
+_BREAK = re.compile(r"\n+")
+_TRIED = 3
+"""Line breaks tried on each side: some tokenizers have tokens that span lines."""
 PROBES = (
     "a",
     "Z z  z",
@@ -53,14 +57,35 @@ class Pieces:
         return f"{self.before}{user}{self.between}{response or ''}{self.behind}"
 
 
-def cut(render: Render, encode: Encode, *, response: bool) -> Pieces | None:
-    """The pieces of what ``render`` gives; None where this prompt cannot be cut safely."""
+def cut(render: Render, encode: Encode, *, response: bool, image: str = "") -> Pieces | None:
+    """The pieces of what ``render`` gives; None where this prompt cannot be cut safely.
+
+    ``image`` is the text an image stands as in front of the user's; it belongs to the event, so
+    that events with and without one begin with the same policy.
+    """
     whole = render(_USER, _RESPONSE if response else None)
     if whole.count(_USER) != 1 or whole.count(_RESPONSE) != int(response):
         return None
     front, _, rest = whole.partition(_USER)
     between, _, back = rest.partition(_RESPONSE) if response else ("", "", rest)
-    first, last = _line_before(front), _line_behind(back)
+    constant = front.partition(image)[0] if image else front
+    answers = [probe if response else "" for probe in PROBES]
+    texts = [
+        f"{front}{probe}{between}{answer}{back}"
+        for probe, answer in zip(PROBES, answers, strict=True)
+    ]
+    known = [tuple(encode(text)) for text in texts]
+
+    def holds(place: int) -> bool:
+        """Whether every probe may be cut there; places behind the event count from the end."""
+        parts = ((text[:place], text[place:]) for text in texts)
+        return all(
+            (*encode(one), *encode(other)) == ids
+            for (one, other), ids in zip(parts, known, strict=True)
+        )
+
+    first = next((place for place in _places_before(constant) if holds(place)), None)
+    last = next((place for place in _places_behind(back) if holds(place - len(back))), None)
     if first is None or last is None:
         return None
     pieces = Pieces(
@@ -70,22 +95,22 @@ def cut(render: Render, encode: Encode, *, response: bool) -> Pieces | None:
         behind=back[:last],
         tail=tuple(encode(back[last:])),
     )
-    for probe in PROBES:
-        answer = probe if response else None
+    for probe, answer in zip(PROBES, answers, strict=True):
         spelled = (*pieces.head, *encode(pieces.text(probe, answer)), *pieces.tail)
-        if spelled != tuple(encode(render(probe, answer))):
+        if spelled != tuple(encode(render(probe, answer if response else None))):
             return None
     return pieces
 
 
-def _line_before(front: str) -> int | None:
-    """Behind the last line break that has a whole line between it and the event."""
-    near = front.rfind("\n")
-    far = front.rfind("\n", 0, near) if near > 0 else -1
-    return far + 1 if far >= 0 else None
+def _places_before(front: str) -> list[int]:
+    """Behind and in front of line breaks that have a whole line between them and the event,
+    nearest to it first."""
+    lines = [match.span() for match in _BREAK.finditer(front)][:-1]
+    return [place for start, end in lines[: -_TRIED - 1 : -1] for place in (end, start) if place]
 
 
-def _line_behind(back: str) -> int | None:
-    near = back.find("\n")
-    far = back.find("\n", near + 1) if near >= 0 else -1
-    return far + 1 if far >= 0 else None
+def _places_behind(back: str) -> list[int]:
+    """Likewise; the first of them has to leave something behind it."""
+    lines = [match.span() for match in _BREAK.finditer(back)][1 : _TRIED + 1]
+    places = [place for start, end in lines for place in (end, start)]
+    return [place for place in places if place < len(back)]

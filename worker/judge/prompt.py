@@ -210,7 +210,8 @@ class Prompter:
             def render(user: str, response: str | None) -> str:
                 return self._render(shape, user, response)
 
-            self._cut[shape] = cut(render, self._encode, response=shape.response)
+            image = self._checkpoint.processor.full_image_sequence if shape.image else ""
+            self._cut[shape] = cut(render, self._encode, response=shape.response, image=image)
         return self._cut[shape]
 
     def _render(self, shape: _Shape, user: str, response: str | None) -> str:
