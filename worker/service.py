@@ -9,17 +9,18 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from worker import __version__, service_gauges
 from worker.accounts import Accounts
 from worker.clock import Clock, SystemClock
 from worker.contracts.event import judged_turn
-from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
+from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
 from worker.evaluation import Evaluator
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
+from worker.judge.kept import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.media.factory import open_store
 from worker.media.fetch import ImageFetcher
@@ -97,6 +98,7 @@ class WorkerService:
         registry = PolicyRegistry(
             settings.policies.directory,
             check=self._before_live,
+            reloaded=self._after_reload,
         )
         registry.load()
         registry.require(outputs=output_topics(settings))
@@ -137,6 +139,14 @@ class WorkerService:
             return ()
         evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
         return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+
+    async def _after_reload(self, live: Collection[Policy]) -> None:
+        """Policies in force count as used last: where the device's room is short, the versions
+        they replaced give way first."""
+        for policy in live:
+            for each in passes(policy):
+                with contextlib.suppress(WorkerError):  # they were prepared before, and are judged
+                    await self.judge.prepare(each.rubric, each.adapter)
 
     def _remember(self, processed: Processed) -> None:
         evaluation, event = processed.evaluation, processed.event
@@ -248,6 +258,7 @@ class WorkerService:
             ready=able,
             activity=self.recent.activity(),
             cache=cache_figures(self.judge),
+            kept=kept_by(self.judge),
             show_content=self.settings.web.show_content,
         )
 

@@ -24,6 +24,7 @@ from tests.support.views import (
 from worker.clock import ManualClock
 from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.judge.cache import CacheFigures
+from worker.judge.kept import Kept
 from worker.web.console import Page, console_json, console_page
 from worker.web.console_assets import CSP
 from worker.web.html import tag, text
@@ -214,12 +215,16 @@ def test_what_was_not_judged_by_the_model_is_shown() -> None:
         recent.add(verdict)
     clock.advance(2)
     figures = CacheFigures(hits=6, bytes=3 << 20, max_bytes=32 << 20)
-    view = msgspec.structs.replace(make_view(make_snapshot(), recent), cache=figures)
+    kept = Kept(policies=12, policy_bytes=5 << 20, policy_max_bytes=64 << 20, images=345)
+    view = msgspec.structs.replace(make_view(make_snapshot(), recent), cache=figures, kept=kept)
     page = plain(console_page(view))
     assert re.search(r"From cache.{1,120}?60", page)
     assert f"{size(3 << 20)} of {size(32 << 20)} kept" in page
     assert re.search(r"Decided by lists.{1,120}?>2<", page)
+    assert re.search(r"Policies on the device.{1,120}?>12<", page)
+    assert f"{size(5 << 20)} of {size(64 << 20)}, 345 images" in page
     data = json.loads(console_json(view).body)["data"]
+    assert data["kept"]["policies"] == 12
     assert data["activity"]["cached_share"] == 0.6
     assert data["activity"]["prefiltered"] == 2
     assert data["cache"]["hits"] == 6

@@ -25,6 +25,7 @@ from worker.judge.base import Judgement, JudgeRequest, Rubric, Thought
 from worker.judge.device import Device
 from worker.judge.engine.device import EngineDevice
 from worker.judge.identity import directory_digest
+from worker.judge.kept import Kept
 from worker.judge.labelling import MIN_CONSTANT, Limits
 from worker.judge.loading import Checkpoint, load
 from worker.judge.plain import PlainDevice
@@ -179,6 +180,12 @@ class LocalJudge:
 
     def stalled_s(self) -> float:
         return self._scheduler.stalled_s() if self._checkpoint is not None else 0.0
+
+    def kept(self) -> Kept:
+        """What the device keeps of policies and images; the plain model keeps nothing."""
+        if self._checkpoint is None or not isinstance(self._device, EngineDevice):
+            return Kept()
+        return self._device.kept()
 
     def waiting(self) -> int:
         """Contexts that wait for the device, traces not counted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +22,10 @@ from worker.telemetry import instruments
 from worker.telemetry.names import Attribute
 
 logger = logging.getLogger(__name__)
+
+
+Reloaded = Callable[[Collection[Policy]], Awaitable[None]]
+"""Told of everything that is live, candidates too, after a reload changed it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +46,11 @@ class PolicyRegistry:
     Readers see one snapshot or the next, never a mixture.
     """
 
-    def __init__(self, directory: Path, *, check: Check | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, check: Check | None = None, reloaded: Reloaded | None = None
+    ) -> None:
         self._watch = DirectoryWatch(directory)
-        self._check = check
+        self._check, self._reloaded = check, reloaded
         self._snapshot = Snapshot()
         self._parsed: list[Policy] = []
         self._unreadable: list[PolicyError] = []
@@ -155,7 +161,10 @@ class PolicyRegistry:
                 self._watch.forget()
                 raise
             after = self._snapshot
-            return (before.by_topic, before.candidates) != (after.by_topic, after.candidates)
+            changed = (before.by_topic, before.candidates) != (after.by_topic, after.candidates)
+            if changed and self._reloaded is not None:
+                await self._reloaded((*after.by_name.values(), *after.candidates.values()))
+            return changed
 
     async def watch(self, interval_s: float) -> None:
         """Reload every ``interval_s`` seconds, for ever. Cancel it to stop."""

@@ -76,6 +76,7 @@ def console_json(view: ConsoleView) -> Page:
         "snapshot": view.snapshot,
         "activity": view.activity,
         "cache": view.cache,
+        "kept": view.kept,
     }
     return Page(
         # The standard library's JSON: an id may hold a lone surrogate, which UTF-8 cannot.

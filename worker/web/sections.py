@@ -7,6 +7,7 @@ from __future__ import annotations
 import msgspec
 
 from worker.judge.cache import CacheFigures
+from worker.judge.kept import Kept
 from worker.web.health import Health
 from worker.web.html import Markup, join, tag
 from worker.web.recent import Activity, PolicyCounts, VerdictRow
@@ -35,6 +36,7 @@ class ConsoleView(msgspec.Struct, frozen=True, kw_only=True):
     ready: Health
     activity: Activity
     cache: CacheFigures = CacheFigures()
+    kept: Kept = Kept()
     show_content: bool = False
 
 
@@ -127,6 +129,16 @@ def tiles(view: ConsoleView) -> Markup:
                 f"{size(view.cache.bytes)} of {size(view.cache.max_bytes)} kept"
                 if view.cache.max_bytes
                 else "off"
+            ),
+        ),
+        tile(
+            "Policies on the device",
+            number(view.kept.policies),
+            note(
+                f"{size(view.kept.policy_bytes)} of {size(view.kept.policy_max_bytes)}, "
+                f"{number(view.kept.images)} images"
+                if view.kept.policy_max_bytes
+                else "none kept"
             ),
         ),
         tile("Decided by lists", number(activity.prefiltered), note("in the last minute")),

@@ -15,6 +15,7 @@ from worker.judge.engine.traces import PackedTraces
 from worker.judge.engine.tree import LabelTree
 from worker.judge.engine.weights import TextWeights
 from worker.judge.faults import fault_of, recovers
+from worker.judge.kept import Kept
 from worker.judge.labelling import MIN_CONSTANT, Limits
 from worker.judge.loading import Checkpoint
 from worker.judge.naming import Namer
@@ -90,9 +91,7 @@ class EngineDevice:
         self.replicas = Replicas(checkpoint)
         self._engines: dict[str | None, Engine] = {}
         self.engine(None)
-        instruments.reuse_bytes.watch(
-            lambda: [(size, {Attribute.KIND: kind}) for kind, size in self.kept_bytes().items()]
-        )
+        instruments.reuse_bytes.watch(self._kept_bytes)
 
     def engine(self, adapter: str | None) -> Engine:
         """The engine under an adapter, made at first use."""
@@ -106,13 +105,22 @@ class EngineDevice:
     def cost(self, ask: Ask) -> int:
         return cost(ask)
 
-    def kept_bytes(self) -> dict[str, int]:
-        """Device memory of policies and images, over all adapters."""
+    def kept(self) -> Kept:
+        """Policies and images of all adapters; each adapter has the whole budgets."""
         engines = list(self._engines.values())
-        return {
-            "policy": sum(engine.prefixes.bytes for engine in engines),
-            "image": sum(engine.images.bytes for engine in engines),
-        }
+        return Kept(
+            policies=sum(len(engine.prefixes) for engine in engines),
+            policy_bytes=sum(engine.prefixes.bytes for engine in engines),
+            policy_max_bytes=self._settings.prefix_bytes * len(engines),
+            images=sum(len(engine.images) for engine in engines),
+            image_bytes=sum(engine.images.bytes for engine in engines),
+            image_max_bytes=self._settings.image_bytes * len(engines),
+        )
+
+    def _kept_bytes(self) -> list[tuple[int, dict[str, str]]]:
+        kept = self.kept()
+        sizes = {"policy": kept.policy_bytes, "image": kept.image_bytes}
+        return [(size, {Attribute.KIND: kind}) for kind, size in sizes.items()]
 
     def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
         engine = self.engine(adapter)

@@ -27,6 +27,9 @@ class ImageEmbeddings:
         self.hits = 0
         self.misses = 0
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     @torch.inference_mode()
     def embed(self, contexts: Sequence[Context]) -> list[torch.Tensor | None]:
         """The image of every context, None where there is none; each is computed once."""

@@ -48,8 +48,11 @@ class Prefixes:
         return prefix
 
     def pin(self, ids: tuple[int, ...]) -> None:
-        """Make room for a prefix and compute it."""
-        if ids in self._pinned or not ids:
+        """Make room for a prefix and compute it; one that is there counts as used last."""
+        if not ids:
+            return
+        if ids in self._pinned:
+            self._pinned[ids] = self._pinned.pop(ids)
             return
         prefix = self._compute(ids)
         if prefix.bytes > self._budget:
@@ -65,12 +68,14 @@ class Prefixes:
 
     def _compute(self, ids: tuple[int, ...]) -> PrefixKV:
         past: OwnKV | None = None
+        sliding = [layer.sliding for layer in self._forward.weights.layers]
         for start in range(0, len(ids), PIECE):
             row = Row(ids=ids[start : start + PIECE], past=past)
-            past = self._forward.run([row], keep=[True]).kept[0]
+            kept = self._forward.run([row], keep=[True]).kept[0]
+            assert kept is not None
+            layers = windowed(kept.layers, sliding, self.window - 1)
+            past = OwnKV(None, kept.ids, kept.start, tuple(layers))
         assert past is not None
-        sliding = [layer.sliding for layer in self._forward.weights.layers]
-        layers = windowed(past.layers, sliding, self.window - 1)
         # Contiguous: every event of the policy reads them.
-        held = tuple((key.contiguous(), value.contiguous()) for key, value in layers)
+        held = tuple((key.contiguous(), value.contiguous()) for key, value in past.layers)
         return PrefixKV(ids, held)

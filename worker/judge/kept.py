@@ -1,0 +1,36 @@
+"""What the device keeps from batch to batch, for those who watch it. No torch here."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from worker.judge.base import Judge
+from worker.judge.cache import CachingJudge
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys and values of policies, and embeddings of images; bytes of device memory."""
+
+    policies: int = 0
+    policy_bytes: int = 0
+    policy_max_bytes: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    image_max_bytes: int = 0
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A judge with a device of its own."""
+
+    def kept(self) -> Kept:
+        """What it keeps now; callable from any thread."""
+        ...
+
+
+def kept_by(judge: Judge) -> Kept:
+    """What a judge's device keeps; nothing where it has none."""
+    inner = judge.inner if isinstance(judge, CachingJudge) else judge
+    return inner.kept() if isinstance(inner, Keeps) else Kept()
