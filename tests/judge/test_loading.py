@@ -210,3 +210,23 @@ def test_making_a_checkpoint_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first = load(settings(make_checkpoint(tmp_path / "one"))).ref
     second = load(settings(make_checkpoint(tmp_path / "two"))).ref
     assert first.revision == second.revision
+
+
+@pytest.mark.parametrize("matrices", ["int8", "weights8"])
+async def test_a_policys_adapter_is_checked_beside_matrices_in_eight_bits(
+    checkpoint: Path, tmp_path: Path, matrices: str
+) -> None:
+    """The base's own weights are gone by then: a good adapter loads, another base's is refused."""
+    judge = LocalJudge(settings(checkpoint, numerics=matrices), min_constant=0.0)
+    await judge.start()
+    rubric, own = builtin_rubric(()), str(checkpoint / "first")
+    await judge.prepare(rubric, own)
+    plain = await judge.judge(JudgeRequest(user="Hello", response=None, rubric=rubric))
+    adapted = await judge.judge(
+        JudgeRequest(user="Hello", response=None, rubric=rubric, adapter=own)
+    )
+    assert adapted.user.score != pytest.approx(plain.user.score, rel=0.2)
+    make_adapter(make_model(make_config(make_tokenizer(), hidden=96)), tmp_path / "wide", seed=1)
+    with pytest.raises(ConfigurationError, match="another base"):
+        await judge.prepare(rubric, str(tmp_path / "wide"))
+    await judge.stop()

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from safetensors import safe_open
 
@@ -76,16 +77,24 @@ def _check_matrix(key: str, shape: list[int], modules: dict[str, Any], adapter: 
         raise ConfigurationError(
             f"adapter {adapter}: {key} is no LoRA matrix; only plain LoRA is merged"
         )
-    module = modules.get(match["module"])
-    weight = getattr(module, "weight", None)
-    if weight is None:
+    known = _shape(modules.get(match["module"]))
+    if known is None:
         raise ConfigurationError(
             f"adapter {adapter}: the model has no module {match['module']}; "
             "the adapter was made for another base"
         )
     axis, place = (1, 1) if match["half"] == "A" else (0, 0)
-    if shape[place] != weight.shape[axis]:
+    if len(known) <= axis or shape[place] != known[axis]:
         raise ConfigurationError(
-            f"adapter {adapter}: {match['module']} is {tuple(weight.shape)} in the model and "
+            f"adapter {adapter}: {match['module']} is {known} in the model and "
             f"{shape[place]} wide in the adapter; the adapter was made for another base"
         )
+
+
+def _shape(module: Any) -> tuple[int, ...] | None:
+    """(out, in) of what an adapter may change. The engine may have taken the weight of a linear
+    layer over in eight bits and left it empty, so its own words count."""
+    if isinstance(module, torch.nn.Linear):
+        return module.out_features, module.in_features
+    weight = getattr(module, "weight", None)
+    return None if weight is None else tuple(weight.shape)
