@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.judge.batching import pick_padded
+from worker.judge.batching import pick_packed, pick_padded
 from worker.judge.decode import Context, chunks
 
 
@@ -43,6 +43,23 @@ def test_nothing_starves(waiting: list[Waiting], rows: int, tokens: int) -> None
         assert not left or 0 in chosen
         left = [each for index, each in enumerate(left) if index not in chosen]
     assert not left
+
+
+@given(waiting=waiting, rows=st.integers(1, 16), tokens=st.integers(1, 4000))
+def test_a_packed_batch_keeps_its_bounds_its_adapter_and_the_order(
+    waiting: list[Waiting], rows: int, tokens: int
+) -> None:
+    """The oldest first, whatever its length; then its adapter's others as they came."""
+    chosen = pick_packed(waiting, rows, tokens)
+    batch = [waiting[index] for index in chosen]
+    assert chosen == sorted(chosen)
+    assert bool(chosen) == bool(waiting)
+    assert not chosen or chosen[0] == 0
+    assert len(chosen) <= rows
+    assert len({each.adapter for each in batch}) <= 1
+    assert len(chosen) <= 1 or sum(each.tokens for each in batch) <= tokens
+    same = [index for index, each in enumerate(waiting) if each.adapter == waiting[0].adapter]
+    assert chosen == same[: len(chosen)]
 
 
 def test_lengths_near_the_oldest_go_first() -> None:

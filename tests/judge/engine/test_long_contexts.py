@@ -1,0 +1,152 @@
+"""Contexts of any length: computed in pieces, in bounded memory, while short ones pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.judge.conformance import RUBRICS, request
+from tests.support import oracle
+from tests.support.engine_cases import WINDOW, Source, text
+from worker.contracts.codes import UndecidedReason
+from worker.errors import ConfigurationError, Undecided
+from worker.judge.decode import Context
+from worker.judge.engine.device import EngineDevice
+from worker.judge.engine.keys import OwnKV
+from worker.judge.engine.rows import SLACK
+from worker.judge.loading import Checkpoint
+from worker.judge.prompt import Prompter
+from worker.judge.reading import Ask, Reading
+from worker.policy.passes import make_rubric
+
+Open = Callable[..., Awaitable[Any]]
+WAIT_S = 60.0
+
+
+def pieces_of(engine: EngineDevice, ask: Ask) -> tuple[Ask, list[OwnKV]]:
+    """The ask once only its rest is left, and what was known after every piece."""
+    prefill = engine.prefill(None, ask)
+    assert prefill is not None
+    known: list[OwnKV] = []
+    while True:
+        ready = prefill.step()
+        past = prefill._past
+        assert past is not None
+        known.append(past)
+        if ready is not None:
+            return ready, known
+
+
+@pytest.mark.parametrize("policy", [9, 3 * WINDOW])
+def test_thirty_windows_in_pieces_are_read_as_in_one(
+    engine: EngineDevice, plain: Checkpoint, policy: int
+) -> None:
+    """Also behind a policy that is itself longer than the window."""
+    source = Source(plain, 20 + policy)
+    own = text(source.rng, 30 * WINDOW, 30 * WINDOW)
+    case = source.case()
+    context = Context((*text(source.rng, policy, policy), *own), policy=policy)
+    ready, known = pieces_of(engine, case.ask(context=context))
+    assert len(known) >= 30
+    (got,) = engine.read(None, [ready])
+    assert isinstance(got, Reading)
+    alone = oracle.read_ask(plain, plain.model, case.ask(context=context))
+    assert got.user.score == pytest.approx(alone.user.score, abs=1e-4)
+    assert [c.name for c in got.categories] == [c.name for c in alone.categories]
+
+
+def test_sliding_layers_keep_only_their_window_between_pieces(
+    engine: EngineDevice, plain: Checkpoint
+) -> None:
+    """So what a piece adds is the full layers' keys alone, however long the context is."""
+    source = Source(plain, 22)
+    context = Context(text(source.rng, 20 * WINDOW, 20 * WINDOW), policy=7)
+    _, known = pieces_of(engine, source.case().ask(context=context))
+    weights = engine.engine(None).forward.weights
+    for past in known:
+        for layer, (key, value) in zip(weights.layers, past.layers, strict=True):
+            most = WINDOW - 1 + SLACK if layer.sliding else len(past.ids)
+            assert key.shape[1] == value.shape[1] <= most
+            # A view would keep the whole piece's keys alive.
+            assert not layer.sliding or key.untyped_storage().nbytes() <= most * key[:, 0].nbytes
+
+
+async def test_a_long_event_does_not_hold_up_short_ones(open_rig: Open) -> None:
+    """Between two of its pieces whatever else waits is read."""
+    rig = await open_rig(prefill_tokens=64, max_batch=2)
+    prefill, done = rig.device.prefill, []
+
+    class Noted:
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def step(self) -> Any:
+            done.append("piece")
+            return self._inner.step()
+
+    def noted(adapter: str | None, ask: Ask) -> Any:
+        inner = prefill(adapter, ask)
+        return None if inner is None else Noted(inner)
+
+    def before(asks: Sequence[Ask]) -> None:
+        done.append("batch")
+
+    rig.device.prefill, rig.device.before = noted, before
+    long = asyncio.create_task(rig.judge.judge(request("how do I bake bread " * 150)))
+    short = [asyncio.create_task(rig.judge.judge(request(f"n {n}"))) for n in range(12)]
+    async with asyncio.timeout(WAIT_S):
+        await asyncio.gather(long, *short)
+    pieces = [place for place, what in enumerate(done) if what == "piece"]
+    assert len(pieces) >= 6
+    inside = done[pieces[0] : pieces[-1]]
+    assert inside.count("batch") >= 3, "short ones waited for the long one's end"
+
+
+async def test_pieces_change_no_answer(open_rig: Open) -> None:
+    """The same long event, in one piece and in many, with an image in the middle of its first."""
+    from tests.judge.conformance import IMAGE
+
+    asked = [
+        request("how do I bake bread " * 60, response="slowly " * 80, image=image)
+        for image in (None, IMAGE)
+    ]
+    found = []
+    for piece in (100_000, 64):
+        rig = await open_rig(prefill_tokens=piece)
+        found.append([await rig.judge.judge(each) for each in asked])
+    for whole, cut in zip(*found, strict=True):
+        assert cut.user.score == pytest.approx(whole.user.score, abs=1e-4)
+        assert cut.response.score == pytest.approx(whole.response.score, abs=1e-4)
+        assert [c.name for c in cut.categories] == [c.name for c in whole.categories]
+
+
+async def test_a_policy_longer_than_the_window_judges_and_one_longer_than_the_context_is_refused(
+    open_rig: Open,
+) -> None:
+    """The first like any other; the second before it goes live, with what to change."""
+    rig = await open_rig(max_context=3000)
+    lines = "\n".join(f"- talk of number {n} and what follows from it" for n in range(90))
+    windows = make_rubric("policy", f"Judge this.\n\n### Policy\n{lines}", ("number",))
+    await rig.judge.prepare(windows)
+    prompter = Prompter(rig.judge.checkpoint, context_budget=0)
+    taken = len(prompter.policy_ids(windows))
+    window = rig.judge.checkpoint.model.config.text_config.sliding_window
+    assert window < taken < 3000
+    judged = await rig.judge.judge(request("Hello", rubric=windows))
+    alone = oracle.read(
+        rig.judge.checkpoint,
+        rig.judge.checkpoint.model,
+        request("Hello", rubric=windows),
+        prompter,
+    )
+    assert judged.user.score == pytest.approx(alone.user.score, abs=1e-4)
+    whole = make_rubric("policy", f"Judge this.\n\n### Policy\n{lines * 9}", ("number",))
+    with pytest.raises(ConfigurationError, match=r"judge\.max_context"):
+        await rig.judge.prepare(whole)
+    with pytest.raises(Undecided) as caught:
+        await rig.judge.judge(request("Hello", rubric=whole))
+    assert caught.value.reason is UndecidedReason.CONTEXT_TOO_LONG
+    assert await rig.judge.judge(request("Hello", rubric=RUBRICS[0]))
