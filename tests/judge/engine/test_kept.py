@@ -12,10 +12,13 @@ import torch
 
 from tests.support import oracle
 from tests.support.engine_cases import Case, Source
+from worker.contracts.codes import UndecidedReason
+from worker.errors import Undecided
 from worker.judge.engine.device import Engine, EngineDevice
 from worker.judge.engine.packing import Row
 from worker.judge.engine.rows import rows_for
 from worker.judge.loading import Checkpoint
+from worker.judge.reading import Reading
 
 Open = Callable[..., EngineDevice]
 
@@ -201,3 +204,42 @@ def test_images_are_kept_within_their_bytes(open_engine: Open, plain: Checkpoint
     off = open_engine(image_bytes=1).engine(None).images
     off.embed([first])
     assert off.bytes == 0
+
+
+def test_numbers_that_are_none_are_not_kept(open_engine: Open, plain: Checkpoint) -> None:
+    """One bad moment of the device does not stay with a policy or an image."""
+    device = open_engine()
+    engine, model = device.engine(None), device.replicas[None]
+    (case,) = images(plain, 13, 1)
+    ids = case.context.ids[: case.context.policy]
+
+    def poison(_: Any, __: Any, output: Any) -> Any:
+        return output * float("nan")
+
+    embed = model.model.language_model.embed_tokens
+    handles = [embed.register_forward_hook(poison)]
+    engine.prefixes.pin(ids)
+    engine.prefixes.get(ids)
+    (result,) = device.read(None, [case.ask()])
+    assert isinstance(result, Undecided)
+    assert result.reason is UndecidedReason.NOT_FINITE
+    handles[0].remove()
+    found = model.model.get_image_features
+
+    def features(pixels: Any) -> Any:
+        output = found(pixels)
+        output.pooler_output = output.pooler_output * float("nan")
+        return output
+
+    model.model.get_image_features = features
+    engine.images = type(engine.images)(model, 1 << 20)
+    (bad,) = engine.images.embed([case.context])
+    assert bad is not None
+    assert not torch.isfinite(bad).any()
+    assert engine.images.bytes == 0
+    model.model.get_image_features = found
+    assert len(engine.prefixes) == 0
+    (result,) = device.read(None, [case.ask()])
+    assert isinstance(result, Reading)
+    alone = oracle.read_ask(plain, plain.model, case.ask())
+    assert result.user.score == pytest.approx(alone.user.score, abs=1e-4)

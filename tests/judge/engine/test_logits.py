@@ -115,3 +115,28 @@ def test_a_thousand_packed_cases_have_the_logits_of_whole_forwards(
     assert seen.pop("mixed") >= 15, figures
     assert seen.pop("image behind") >= 20, figures
     assert min(seen.values()) >= 90, figures
+
+
+def test_fifty_policies_in_one_forward_are_fifty_forwards(
+    engine: EngineDevice, plain: Checkpoint
+) -> None:
+    """One event of each, in any order, those between them that share one too."""
+    source, run = Source(plain, 3), engine.engine(None)
+    cases: dict[tuple[int, ...], Case] = {}
+    while len(cases) < len(source.policies):
+        case = source.case()
+        cases[case.context.ids[: case.context.policy]] = case
+    mixed = [*cases.values(), *source.cases(10)]
+    source.rng.shuffle(mixed)
+    contexts = [case.context for case in mixed]
+    rows = [
+        branched(source.rng, row)
+        for row in rows_for(contexts, [None] * len(mixed), run.prefixes, run.images)
+    ]
+    logits = run.forward.run(rows).logits
+    assert len(cases) == 50
+    worst = max(
+        largest_difference(plain.model, case, row, got)
+        for case, row, got in zip(mixed, rows, logits, strict=True)
+    )
+    assert worst <= TOLERANCE

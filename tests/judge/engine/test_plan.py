@@ -15,7 +15,7 @@ from transformers import (
 
 from tests.support.allocations import Allocations
 from worker.judge.decode import Context, Writing
-from worker.judge.engine import attention, cascade, slots
+from worker.judge.engine import attention, before, cascade, slots
 from worker.judge.engine import plan_work as work
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.matrix import Numerics, maker
@@ -148,8 +148,8 @@ def test_a_batch_takes_no_more_than_planned_and_half_of_it_at_least(
 ) -> None:
     """Layers, logits, and every row written on: the widest moment, counted tensor by tensor."""
     if kernel == "plain":
-        monkeypatch.setattr(cascade, "attend", attention.attend_plainly)
-        monkeypatch.setattr(slots, "attend", attention.attend_plainly)
+        for module in (before, cascade, slots):
+            monkeypatch.setattr(module, "attend", attention.attend_plainly)
     model = medium(dtype)
     sizes, element = Sizes.of(model.config), dtype.itemsize
     forward = Forward(TextWeights(model))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from worker.judge.engine.attention import BLIND, Part, attend, fold, merge, unfold
-from worker.judge.engine.keys import LayerKV
+from worker.judge.engine.attention import Part, attend, fold, merge, unfold
+from worker.judge.engine.before import ALL, Near, added, before, near
+from worker.judge.engine.keys import OwnKV, PrefixKV
 from worker.judge.engine.packing import Group, Queries, Shared
 from worker.judge.engine.weights import Shape
 
@@ -16,10 +17,10 @@ class Cascade:
     def __init__(self, queries: Queries, shape: Shape, dtype: torch.dtype) -> None:
         self._queries, self._shape, self._dtype = queries, shape, dtype
         self._own = [
-            {kind: self._added(seen) for kind, seen in group.seen.items()}
+            {kind: added(seen, shape, dtype) for kind, seen in group.seen.items()}
             for group in queries.groups
         ]
-        self._near: dict[int, tuple[torch.Tensor | None, torch.Tensor | None]] = {}
+        self._near: dict[int, Near | None] = {}
 
     def __call__(
         self,
@@ -65,10 +66,9 @@ class Cascade:
         part = unfold(out, lse, asked.shape[1])
         if group.past is not None:
             positions = self._queries.positions[group.queries[0]]
-            seen = (group.past.layers[number], group.past.first(number))
-            before = self._before(*seen, sliding, asked[0], positions, group)
-            if before is not None:
-                merged = merge(Part(part.out[0], part.lse[0]), before)
+            behind = self._before(group.past, number, sliding, asked[0], positions, group)
+            if behind is not None:
+                merged = merge(Part(part.out[0], part.lse[0]), behind)
                 part = Part(merged.out[None], merged.lse[None])
         places = group.queries[group.real]
         own.out[places] = part.out[group.real]
@@ -78,56 +78,23 @@ class Cascade:
         self, shared: Shared, number: int, sliding: bool, query: torch.Tensor
     ) -> Part | None:
         positions = self._queries.positions[shared.start : shared.end]
-        prefix = shared.prefix
-        return self._before(
-            prefix.layers[number], prefix.first(number), sliding, query, positions, shared
-        )
+        return self._before(shared.prefix, number, sliding, query, positions, shared)
 
     def _before(
         self,
-        layer: LayerKV,
-        first: int,
+        held: PrefixKV | OwnKV,
+        number: int,
         sliding: bool,
         query: torch.Tensor,
         positions: torch.Tensor,
         whose: Shared | Group,
     ) -> Part | None:
-        """Queries with keys that all lie before them; None where no query sees any."""
-        key, value = layer
-        count = key.shape[1]
-        if count == 0:
-            return None
-        mask, blind = None, None
+        """Queries with what was computed before them; None where no query sees any of it."""
+        layer = held.layers[number]
+        seen: Near | None = ALL
         if sliding:
             if id(whose) not in self._near:  # every sliding layer holds the same positions
-                self._near[id(whose)] = self._window(positions, first, count)
-            mask, blind = self._near[id(whose)]
-            if blind is not None and bool(blind.all()):
-                return None
-        out, lse = attend(
-            fold(query[None], self._shape.kv_heads), key[None], value[None], self._shape.scale, mask
-        )
-        part = unfold(out, lse, query.shape[0])
-        out, lse = part.out[0], part.lse[0]
-        if blind is not None:
-            lse = lse.masked_fill(blind[:, None], BLIND)
-            out = out.masked_fill(blind[:, None, None], 0.0)
-        return Part(out, lse)
-
-    def _window(
-        self, positions: torch.Tensor, first: int, count: int
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The mask of a sliding layer over ``count`` keys from position ``first`` on, and the
-        queries that see none of them; both None where every query sees all of them."""
-        if int(positions.max()) - first < self._shape.window:
-            return None, None
-        keys = torch.arange(first, first + count, device=positions.device)
-        seen = positions[:, None] - keys[None, :] < self._shape.window
-        blind = ~seen.any(1)
-        return self._added((seen | blind[:, None])[None]), blind
-
-    def _added(self, seen: torch.Tensor) -> torch.Tensor:
-        """(rows, queries, keys) of bool as what is added to folded scores."""
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        mask.masked_fill_(~seen, BLIND)
-        return mask.repeat(1, self._shape.groups, 1)[:, None]
+                first, count = held.first(number), layer[0].shape[1]
+                self._near[id(whose)] = near(positions, first, count, self._shape, self._dtype)
+            seen = self._near[id(whose)]
+        return before(query, layer, seen, self._shape)

@@ -58,8 +58,8 @@ class ImageEmbeddings:
         return [found.get(place) for place in range(len(contexts))]
 
     def _keep(self, digest: str, embedding: torch.Tensor) -> None:
-        if not digest or embedding.nbytes > self._budget:
-            return
+        if not digest or embedding.nbytes > self._budget or not torch.isfinite(embedding).all():
+            return  # what is no number may be one the next time
         self._kept[digest] = embedding.clone()  # not a view of the whole batch
         self.bytes += embedding.nbytes
         while self.bytes > self._budget:

@@ -26,6 +26,11 @@ class PrefixKV:
     def bytes(self) -> int:
         return size(self.layers)
 
+    @property
+    def finite(self) -> bool:
+        """Whether it is worth keeping: what is no number anywhere is none in the last layer."""
+        return bool(torch.isfinite(self.layers[-1][1]).all())
+
     def first(self, layer: int) -> int:
         """Position of the first token that this layer holds."""
         return len(self.ids) - self.layers[layer][0].shape[1]

@@ -18,7 +18,8 @@ class Prefixes:
     """Policy prefixes of one model.
 
     Traffic never displaces one: what finds no room is computed again for every batch, which
-    ``misses`` counts. Only a policy that goes live (``pin``) does, and takes the place of those
+    ``misses`` counts; so is what came out as no numbers, or one bad moment of the device would
+    stay with its policy. Only a policy that goes live (``pin``) does, and takes the place of those
     that were used the longest ago. Not thread-safe: it belongs to the device thread.
     """
 
@@ -42,7 +43,7 @@ class Prefixes:
             return found
         self.misses += 1
         prefix = self._compute(ids)
-        if self.bytes + prefix.bytes <= self._budget:
+        if self.bytes + prefix.bytes <= self._budget and prefix.finite:
             self._pinned[ids] = prefix
             self.bytes += prefix.bytes
         return prefix
@@ -60,6 +61,9 @@ class Prefixes:
                 "a policy of %d tokens takes %d bytes of keys and values and is computed anew for "
                 "every batch; raise judge.prefix_bytes", len(ids), prefix.bytes,
             )  # fmt: skip
+            return
+        if not prefix.finite:
+            logger.warning("a policy's keys and values are no numbers; they are computed again")
             return
         while self.bytes + prefix.bytes > self._budget:
             self.bytes -= self._pinned.pop(next(iter(self._pinned))).bytes

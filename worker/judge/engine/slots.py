@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from worker.judge.engine.attention import BLIND, Part, attend, fold, merge, unfold
+from worker.judge.engine.attention import Part, attend, fold, merge, unfold
+from worker.judge.engine.before import ALL, Near, added, before, near
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.keys import LayerKV, OwnKV, PrefixKV
 
@@ -156,7 +157,7 @@ class _Step:
         self.writes = {kind: held[kind][self.slots] + self.offsets for kind in kinds}
         self._masks = {kind: self._mask(kind, held[kind]) for kind in kinds}
         self._shared = self._policies(owners)
-        self._windows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._near: dict[int, Near | None] = {}
 
     def attention(self, number: int, sliding: bool, query: torch.Tensor) -> torch.Tensor:
         """(tokens, heads x head_dim)."""
@@ -176,8 +177,9 @@ class _Step:
         own = Part(part.out[self.slots, self.offsets], part.lse[self.slots, self.offsets])
         for prefix, index in self._shared:
             behind = self._behind(prefix, index, number, sliding, query[index])
-            merged = merge(Part(own.out[index], own.lse[index]), behind)
-            own.out[index] = merged.out
+            if behind is not None:
+                merged = merge(Part(own.out[index], own.lse[index]), behind)
+                own.out[index] = merged.out
         return own.out.flatten(1)
 
     def _behind(
@@ -187,34 +189,18 @@ class _Step:
         number: int,
         sliding: bool,
         query: torch.Tensor,
-    ) -> Part:
-        """Queries of one policy's rows with its prefix."""
-        key, value = prefix.layers[number]
-        mask, blind = None, None
+    ) -> Part | None:
+        """Queries of one policy's rows with its prefix; None where none sees any of it."""
+        layer = prefix.layers[number]
+        seen: Near | None = ALL
         if sliding:
-            if id(prefix) not in self._windows:
-                self._windows[id(prefix)] = self._window(prefix, index, number)
-            mask, blind = self._windows[id(prefix)]
-        out, lse = attend(
-            fold(query[None], self._shape.kv_heads), key[None], value[None], self._shape.scale, mask
-        )
-        part = unfold(out, lse, query.shape[0])
-        if blind is None:
-            return Part(part.out[0], part.lse[0])
-        return Part(
-            part.out[0].masked_fill(blind[:, None, None], 0.0),
-            part.lse[0].masked_fill(blind[:, None], BLIND),
-        )
-
-    def _window(
-        self, prefix: PrefixKV, index: torch.Tensor, number: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        count = prefix.layers[number][0].shape[1]
-        first = prefix.first(number)
-        keys = torch.arange(first, first + count, device=index.device)
-        seen = self.positions[index][:, None] - keys[None, :] < self._shape.window
-        blind = ~seen.any(1)
-        return self._added((seen | blind[:, None])[None]), blind
+            if id(prefix) not in self._near:
+                first, count = prefix.first(number), layer[0].shape[1]
+                self._near[id(prefix)] = near(
+                    self.positions[index], first, count, self._shape, query.dtype
+                )
+            seen = self._near[id(prefix)]
+        return before(query, layer, seen, self._shape)
 
     def _mask(self, sliding: bool, held: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Who sees which of the slots' keys, and how many of these there are."""
@@ -225,7 +211,7 @@ class _Step:
         if sliding:
             # Within a slot, a distance between slots of a buffer is a distance between positions.
             seen &= last[:, :, None] - keys[None, None, :] < self._shape.window
-        return self._added(seen), length
+        return added(seen, self._shape, self._all._weights.dtype), length
 
     def _policies(self, owners: Sequence[int]) -> list[tuple[PrefixKV, torch.Tensor]]:
         """The tokens of every policy with a prefix."""
@@ -236,8 +222,3 @@ class _Step:
                 found.setdefault(id(prefix), (prefix, []))[1].append(token)
         device = self._all._weights.device
         return [(prefix, torch.tensor(own, device=device)) for prefix, own in found.values()]
-
-    def _added(self, seen: torch.Tensor) -> torch.Tensor:
-        mask = torch.zeros(seen.shape, dtype=self._all._weights.dtype, device=seen.device)
-        mask.masked_fill_(~seen, BLIND)
-        return mask.repeat(1, self._shape.groups, 1)[:, None]
