@@ -100,7 +100,7 @@ async def test_logits_that_are_not_finite_are_undecided_and_never_safe(
     rig = await open_rig(engine=engine)
     asked = with_one_marked()
     before = await judge_all(rig, asked)
-    mark = encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b")[2]
+    mark = encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b")[3]
 
     def poison(_: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
         return output.masked_fill((args[0] == mark)[..., None], float("nan"))
@@ -118,16 +118,37 @@ async def test_logits_that_are_not_finite_are_undecided_and_never_safe(
 async def test_an_infinite_label_logit_is_undecided(open_rig: Open, engine: str) -> None:
     rig = await open_rig(engine=engine)
     safe = rig.judge.checkpoint.answer.safe
+    poisoned: list[bool] = []
+
+    def before(asks: Sequence[Ask]) -> None:
+        poisoned[:] = [marked(rig, asks)]
 
     def poison(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-        output[..., safe] = float("inf")
+        if poisoned[0]:
+            output[..., safe] = float("inf")
         return output
 
+    rig.device.before = before
     handle = rig.judge.checkpoint.model.lm_head.register_forward_hook(poison)
     with pytest.raises(Undecided) as caught:
-        await rig.judge.judge(request())
+        await rig.judge.judge(request(f"a {MARK} b"))
     handle.remove()
     assert caught.value.reason is UndecidedReason.NOT_FINITE
+
+
+@pytest.mark.parametrize("engine", ["packed", "plain"])
+async def test_a_device_whose_every_number_is_none_is_away_and_blames_no_event(
+    open_rig: Open, engine: str
+) -> None:
+    """Events wait and are judged once it computes again; none is held for it."""
+    rig = await open_rig(engine=engine)
+    handle = rig.judge.checkpoint.model.lm_head.register_forward_hook(
+        lambda _, __, output: output * float("nan")
+    )
+    found = await judge_all(rig, [request(f"number {n}") for n in range(3)])
+    assert [type(each) for each in found] == [DependencyUnavailable] * 3
+    handle.remove()
+    check(await rig.judge.judge(request()), request())
 
 
 async def test_a_lost_device_blames_no_event_and_ends_the_process(open_rig: Open) -> None:

@@ -262,6 +262,8 @@ class Scheduler:
 
         with self._on_device(batch, "no"):
             results = self._isolated(read, batch)
+            if any(_no_number(result) for result in results) and not self._healthy():
+                results = self._again(batch, "its numbers are none")
         self._deliver(zip(batch, results, strict=True))
 
     def _isolated(
@@ -271,12 +273,15 @@ class Scheduler:
         try:
             return run_isolated(run, tickets, self._device, self._healthy)
         except DeviceUnwell as error:
-            logger.warning("the device judges nothing at the moment: %s", error)
-            again = DependencyUnavailable("judge", "the device judges nothing at the moment")
-            return [again] * len(tickets)
+            return self._again(tickets, str(error))
         except DeviceLost:
             self._answer(tickets, DependencyUnavailable("judge", "the device was lost"))
             raise
+
+    def _again(self, tickets: Sequence[Ticket], why: str) -> list[Any]:
+        logger.warning("the device judges nothing at the moment: %s", why)
+        again = DependencyUnavailable("judge", "the device judges nothing at the moment")
+        return [again] * len(tickets)
 
     def _healthy(self) -> bool:
         if self._canary is None:
@@ -384,6 +389,10 @@ class Scheduler:
                 queue.clear()
         assert self._refused is not None
         self._answer(waiting, self._refused)
+
+
+def _no_number(result: object) -> bool:
+    return isinstance(result, Undecided) and result.reason is UndecidedReason.NOT_FINITE
 
 
 def _failed() -> Undecided:

@@ -67,7 +67,7 @@ def test_a_thousand_cases_get_the_verdicts_categories_and_scores_of_the_plain_mo
     source = Source(plain, 2)
     seen = dict.fromkeys(("unsafe", "safe", "response", "image", "pieces", "thinking", "long"), 0)
     worst, count = 0.0, 0
-    for batch in source.batches(source.cases(2 * CASES // 3 + 1, adapters)):
+    for batch in source.batches(source.cases(2 * CASES // 3 + 40, adapters)):
         adapter = batch[0].adapter
         model = plain_models[adapter]
         asks = [case.ask(think=ALWAYS) for case in batch]
@@ -94,6 +94,6 @@ def test_a_thousand_cases_get_the_verdicts_categories_and_scores_of_the_plain_mo
     figures = f"{count} cases, largest difference of a score {worst:.1e}, {seen}"
     record_property("figures", figures)
     print(figures)
-    assert count >= CASES * 0.95, figures
+    assert count >= CASES, figures
     assert worst <= TOLERANCE, figures
     assert min(seen.values()) >= 100, figures
