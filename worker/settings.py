@@ -190,7 +190,8 @@ class JudgeSettings(Section):
     numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
     """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
     activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
-    cards that bfloat16 weights do not fit. Verdicts name it; measure with ``bench agreement``."""
+    cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
+    under it."""
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs a minute at start."""
     prefill_tokens: Positive = 4096
