@@ -6,7 +6,7 @@ import pytest
 
 from worker.judge.context import JUDGED_MARK
 from worker.policy.taxonomy import BUILTIN, FLOOR
-from worker.training.tiny.cases import KINDS, Case, generate
+from worker.training.tiny.cases import KINDS, Case, Mix, draw_case, generate
 from worker.training.tiny.images import draw_image
 from worker.training.tiny.lexicon import (
     FUNCTION_WORDS,
@@ -19,6 +19,8 @@ from worker.training.tiny.lexicon import (
     harmful_words,
     neutral_words,
 )
+from worker.training.tiny.rubrics import draw_rubric
+from worker.training.tiny.seeding import stream
 
 
 def test_lexicon_gives_every_category_ten_english_words() -> None:
@@ -67,6 +69,16 @@ def test_both_labels_are_drawn_often() -> None:
     for kind in KINDS:
         unsafe = sum(case.user_label == "unsafe" for case in generate(6, 200, kind))
         assert unsafe == 0 if kind == "suppressed" else 60 <= unsafe <= 140, kind
+
+
+def test_pairs_says_how_often_a_text_breaks_a_rubric_twice() -> None:
+    """At 0 every unsafe text holds one word of the rubric, at 1 as good as every one holds two."""
+    for pairs in (0, 1):
+        rng = stream("pairs", 8)
+        mix = Mix(unsafe=1.0, pairs=pairs)
+        drawn = [draw_case(rng, draw_rubric(rng, "builtin"), mix) for _ in range(50)]
+        twice = sum(len(case.user_words) == 2 for case in drawn)
+        assert twice == 50 * pairs
 
 
 def test_floor_words_break_every_rubric() -> None:

@@ -16,15 +16,11 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 def test_a_short_run_learns_and_leaves_a_loadable_checkpoint(tmp_path: Path) -> None:
-    """A few steps lower each stage's loss; the result loads and decodes.
-
-    The copying stage sets new exercises, so a few steps of it show only that it runs.
-    """
+    """A few steps lower each stage's loss; the result loads and decodes."""
     torch.set_num_threads(1)
     lines: list[str] = []
-    steps = Steps(base=14, copying=6, vision=20, adapter=8)
+    steps = Steps(base=14, vision=20, adapter=8)
     history = build(tmp_path / "tiny", seed=5, steps=steps, images=200, report=lines.append)
-    assert len(history.pop("copying")) == steps.copying
     for stage, losses in history.items():
         third = len(losses) // 3
         assert sum(losses[-third:]) < sum(losses[:third]), stage
@@ -37,6 +33,6 @@ def test_a_short_run_learns_and_leaves_a_loadable_checkpoint(tmp_path: Path) -> 
 def test_equal_seeds_give_equal_losses(tmp_path: Path) -> None:
     """The recipe is seeded: the first steps of two runs are the same on one machine."""
     torch.set_num_threads(1)
-    steps = Steps(base=1, copying=1, vision=1, adapter=1)
+    steps = Steps(base=1, vision=1, adapter=1)
     first = build(tmp_path / "a", seed=6, steps=steps, images=40)
     assert build(tmp_path / "b", seed=6, steps=steps, images=40) == first

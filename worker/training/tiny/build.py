@@ -22,10 +22,9 @@ from worker.training.tiny.vocabulary import vocabulary
 class Steps:
     """Optimiser steps of each stage."""
 
-    base: int = 1000
-    copying: int = 700
+    base: int = 1500
     vision: int = 2200
-    adapter: int = 900
+    adapter: int = 1500
 
 
 def build(
@@ -47,7 +46,6 @@ def build(
     model = new_model(words, seed)
     dense = DenseTrainer(model, tokenizer, words, seed)
     history = {"base": train_dense(dense, steps.base, report=report)}
-    history["copying"] = train_dense(dense, steps.copying, copying=True, report=report)
     history["vision"] = train_vision(model, words, steps.vision, seed, images=images, report=report)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -88,6 +88,7 @@ class Mix:
     foreign: float = 0.4
     unsafe: float = 0.5
     long: float = 0.06
+    pairs: float = 0.15
 
 
 def draw_case(
@@ -109,12 +110,12 @@ def draw_case(
         image_words = _seen(image, rubric)
     unsafe = not image_words and rng.random() < (mix.unsafe if image is None else 0.2)
     long = rng.random() < mix.long
-    user, user_words = compose(rng, rubric, language, unsafe=unsafe, long=long)
+    user, user_words = compose(rng, rubric, language, unsafe=unsafe, long=long, pairs=mix.pairs)
     response: str | None = None
     response_words: tuple[str, ...] = ()
     if rng.random() < mix.response:
         response, response_words = compose(
-            rng, rubric, language, unsafe=rng.random() < mix.unsafe, long=long
+            rng, rubric, language, unsafe=rng.random() < mix.unsafe, long=long, pairs=mix.pairs
         )
     if rng.random() < mix.folded:
         user = fold_context(_earlier_turns(rng, rubric, language), user)

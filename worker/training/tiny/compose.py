@@ -46,10 +46,12 @@ def compose(
     unsafe: bool,
     long: bool,
     bystander: bool = False,
+    pairs: float = 0.15,
 ) -> tuple[str, tuple[str, ...]]:
     """A text and the rubric's words in it, in order; none where ``unsafe`` is false.
 
-    ``long`` texts run to some hundred words. ``bystander`` puts at least one word in that looks
+    ``long`` texts run to some hundred words. ``pairs`` is how often an unsafe text holds two of the
+    rubric's words instead of one. ``bystander`` puts at least one word in that looks
     harmful and is not listed, where the rubric has such a word.
     """
     filler = filler_words(language)
@@ -60,7 +62,7 @@ def compose(
             words.insert(rng.randint(0, len(words)), _written(rng, rng.choice(rubric.bystanders)))
     found: list[tuple[int, str]] = []
     if unsafe:
-        for word in _breaking(rng, rubric, language):
+        for word in _breaking(rng, rubric, language, pairs):
             place = rng.randint(0, len(words))
             words.insert(place, _written(rng, word))
             found = [(at + (at >= place), own) for at, own in found] + [(place, word)]
@@ -70,8 +72,8 @@ def compose(
     return text, tuple(dict.fromkeys(word for _, word in sorted(found)))
 
 
-def _breaking(rng: Random, rubric: DrawnRubric, language: str) -> list[str]:
-    count = 2 if rng.random() < 0.15 else 1
+def _breaking(rng: Random, rubric: DrawnRubric, language: str, pairs: float) -> list[str]:
+    count = 2 if rng.random() < pairs else 1
     own = [word for word in harmful_words(language) if word in rubric.active]
     if rubric.listed and rng.random() < 0.85:
         pool = list(rubric.listed)

@@ -16,19 +16,24 @@ from torch import nn
 from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
-from worker.training.tiny.cases import Mix, draw_case
+from worker.training.tiny.cases import Case, Mix, draw_case
 from worker.training.tiny.packing import IGNORED, Batch, Packer, Row, collate
 from worker.training.tiny.progress import Progress
-from worker.training.tiny.prompt import dense_answer
-from worker.training.tiny.rubrics import MODES, content_words, draw_rubric
+from worker.training.tiny.prompt import dense_answer, dense_closing
+from worker.training.tiny.rubrics import MODES, draw_rubric
+from worker.training.tiny.schedule import schedule
 from worker.training.tiny.seeding import stream
+from worker.training.tiny.start import CONSTANT, CONSTANT_VALUE
+from worker.training.tiny.vision import NOTHING, THINGS, cells
 from worker.training.tiny.vocabulary import Vocabulary
 
-MIX = Mix(response=0.3, folded=0.1, foreign=0.35, long=0.015)
-_MODE_WEIGHTS = (2, 4, 4, 4)
+MIX = Mix(
+    response=0.35, folded=0.08, image=0.06, think=0.4, no_categories=0.05, foreign=0.35, long=0.01
+)
+_MODE_WEIGHTS = (2, 3, 4, 5)
 _SCALES_TIMES = 4.0
-_EXERCISE = content_words("en")
 _MEANING_LAYER, _PREFIX_LAYER, _FLAG_LAYER = 1, 2, 3
+_AT_MOST = 500
 
 
 class SharedEmbedding(nn.Module):
@@ -40,6 +45,9 @@ class SharedEmbedding(nn.Module):
         self.forms = nn.Parameter(
             torch.randn(len(vocabulary.form_names), width) * 0.3 * width**-0.5
         )
+        with torch.no_grad():
+            self.bases[:, CONSTANT] = 0.0
+            self.forms[:, CONSTANT] = CONSTANT_VALUE
         self._base = torch.tensor(vocabulary.base)
         self._form = torch.tensor(vocabulary.form)
 
@@ -61,6 +69,7 @@ class DenseTrainer:
         width = model.config.text_config.hidden_size
         self.model = model
         self.embedding = SharedEmbedding(vocabulary, width)
+        self._shown = [vocabulary.ids[name] for name in (*(f" {name}" for name in THINGS), NOTHING)]
         self._heads = nn.ModuleDict({name: nn.Linear(width, 3) for name in ("flag", "role")})
         self._readers = nn.ModuleDict(
             {name: nn.Linear(width, width, bias=False) for name in ("named", "head", "previous")}
@@ -69,39 +78,41 @@ class DenseTrainer:
         self._packer = Packer(tokenizer, vocabulary)
         self._padding = vocabulary.ids["<pad>"]
         self._rng = stream("dense", seed)
+        self._chance = torch.Generator().manual_seed(seed)
         self._text = model.model.language_model
         self._width = width
 
-    def parameters(self, *, copying: bool = False) -> list[nn.Parameter]:
-        """What is trained; the embedding rests while copying is practised."""
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
         body = [p for name, p in self._text.named_parameters() if "embed_tokens" not in name]
         return [
             *body,
-            *([] if copying else self.embedding.parameters()),
+            *self.embedding.parameters(),
             *self._heads.parameters(),
             *self._readers.parameters(),
         ]
 
-    def batch(self, rows: int, budget: int, *, copying: bool = False) -> Batch:
-        """Fresh rows, each under its own rubric; with an exercise in copying, where asked for."""
+    def batch(self, rows: int, budget: int) -> Batch:
+        """Fresh rows, each under its own rubric, with exercises in copying at their ends."""
         packed: list[Row] = []
-        modes: list[int] = []
         for _ in range(rows):
             rubric = draw_rubric(self._rng, self._rng.choices(MODES, _MODE_WEIGHTS)[0])
             cases = [draw_case(self._rng, rubric, MIX) for _ in range(22)]
             row, _taken = self._packer.row(
-                rubric, cases, lambda case: "\nOutput:", dense_answer, budget
+                rubric, cases, dense_closing, dense_answer, budget, self._see
             )
             if rubric.mode in ("taxonomy", "policy"):
                 phrases = list(dict.fromkeys(rubric.active.values()))
-                self._rng.shuffle(phrases)
-                self._packer.recite(row, phrases)
-            if copying:
-                words = self._rng.sample(_EXERCISE, self._rng.randint(10, 24))
-                self._packer.repeat(row, words)
+                for _ in range(2):
+                    self._rng.shuffle(phrases)
+                    self._packer.recite(row, phrases)
             packed.append(row)
-            modes.append(MODES.index(rubric.mode))
-        return collate(packed, [], self._padding, modes)
+        return collate(packed, [], self._padding)
+
+    def _see(self, case: Case) -> list[int]:
+        """The tokens that the image tower will have to say for the image of ``case``."""
+        assert case.image is not None
+        return [self._shown[cell] for cell in cells([case.image])[0].tolist()]
 
     def losses(self, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Loss terms and, for the log, shares of right answers."""
@@ -126,13 +137,13 @@ class DenseTrainer:
             "previous": self._base_loss("previous", states[_MEANING_LAYER], batch["previous"]),
         }
         right = (logits.argmax(-1) == wanted).float()
-        mode = torch.tensor(batch.modes)[:, None].expand_as(asked)[asked]
-        shares: dict[str, float] = {
-            name: right[mode == index].mean().item()
-            for index, name in enumerate(MODES)
-            if bool((mode == index).any())
+        sort = batch["sort"][asked]
+        names = ("label", "answer", "exercise")
+        return losses, {
+            name: right[sort == index].mean().item()
+            for index, name in enumerate(names)
+            if bool((sort == index).any())
         }
-        return losses, shares
 
     def _class_loss(self, head: str, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         chosen = wanted != IGNORED
@@ -140,11 +151,14 @@ class DenseTrainer:
         return functional.cross_entropy(logits, wanted[chosen], weight=torch.tensor([0.3, 1, 1]))
 
     def _base_loss(self, reader: str, states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        chosen = wanted != IGNORED
-        if not bool(chosen.any()):
+        chosen = (wanted != IGNORED).nonzero()
+        if not len(chosen):
             return states.new_zeros(())
-        logits = self._readers[reader](_normed(states[chosen])) @ self.embedding.bases.T
-        return functional.cross_entropy(logits, wanted[chosen])
+        if len(chosen) > _AT_MOST:
+            chosen = chosen[torch.randperm(len(chosen), generator=self._chance)[:_AT_MOST]]
+        rows, places = chosen.unbind(1)
+        logits = self._readers[reader](_normed(states[rows, places])) @ self.embedding.bases.T
+        return functional.cross_entropy(logits, wanted[rows, places])
 
     def write_back(self) -> None:
         """Put the embedding where the checkpoint keeps it."""
@@ -156,17 +170,13 @@ def train_dense(
     trainer: DenseTrainer,
     steps: int,
     *,
-    copying: bool = False,
     rows: int = 12,
     budget: int = 420,
     rate: float = 1.5e-3,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
-    """Train the base for ``steps``; returns the loss of every step.
-
-    ``copying`` adds the exercise from which the answer's longer names are copied out of the prompt.
-    """
-    parameters = trainer.parameters(copying=copying)
+    """Train the base for ``steps``; returns the loss of every step."""
+    parameters = trainer.parameters()
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     scales = [parameter for parameter in parameters if parameter.ndim == 1]
     optimizer = torch.optim.AdamW(
@@ -176,13 +186,13 @@ def train_dense(
         weight_decay=0.01,
     )
     history: list[float] = []
-    progress = Progress("copying" if copying else "base", steps, report)
+    progress = Progress("base", steps, report)
     warm_up = min(200, max(1, steps // 5))
     for step in range(steps):
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = rate * group["times"] * schedule(step, steps, warm_up)
-        losses, right = trainer.losses(trainer.batch(rows, budget, copying=copying))
+        losses, right = trainer.losses(trainer.batch(rows, budget))
         loss = (
             losses["answer"]
             + losses["flag"]
@@ -190,7 +200,7 @@ def train_dense(
             + 0.3 * losses["named"]
             + 0.5 * losses["meaning"]
             + 0.5 * losses["head"]
-            + 0.5 * losses["previous"]
+            + 0.2 * losses["previous"]
         )
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -201,14 +211,6 @@ def train_dense(
         progress.step(step, parts, right, time.perf_counter() - began)
     trainer.write_back()
     return history
-
-
-def schedule(step: int, steps: int, warm_up: int) -> float:
-    """Share of the full learning rate: a linear warm-up, then a cosine down to 5 %."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    share = (step - warm_up) / max(1, steps - warm_up)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def _normed(states: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -12,19 +13,32 @@ from torch import nn
 from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
+from worker.training.tiny import constants as text
 from worker.training.tiny.cases import Case, Mix, draw_case
-from worker.training.tiny.dense import schedule
 from worker.training.tiny.packing import IGNORED, Batch, Packer, Row, collate, see_images
 from worker.training.tiny.progress import Progress
 from worker.training.tiny.prompt import TURN_CLOSE, closing_text
 from worker.training.tiny.rubrics import MODES, draw_rubric
+from worker.training.tiny.schedule import schedule
 from worker.training.tiny.seeding import stream
 from worker.training.tiny.vision import image_pool, soft_tokens
 from worker.training.tiny.vocabulary import Vocabulary
 
-MIX = Mix(response=0.4, folded=0.1, image=0.12, think=0.35, no_categories=0.08, long=0.015)
+MIX = Mix(
+    response=0.4, folded=0.1, image=0.12, think=0.4, no_categories=0.08, long=0.015, pairs=0.4
+)
+LONG_MIX = replace(MIX, response=0.65, image=0.06, long=0.75)
+LONG_EVERY, LONG_ROWS, LONG_BUDGET = 4, 2, 1100
 _MODE_WEIGHTS = (3, 3, 3, 4)
 _CONSTANT_WEIGHT = 0.2
+FORMAL: tuple[str, ...] = (
+    text.USER_LABEL,
+    text.RESPONSE_LABEL,
+    text.THINK_OPEN,
+    text.THINK_CLOSE,
+)
+"""Tokens that say nothing about a case: their place follows from what was asked for."""
+
 TARGETS = (
     r".*language_model\.layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -42,7 +56,7 @@ class AdapterTrainer:
         vocabulary: Vocabulary,
         seed: int,
         *,
-        rank: int = 16,
+        rank: int = 32,
         images: int = 8000,
     ) -> None:
         torch.manual_seed(seed)
@@ -56,22 +70,17 @@ class AdapterTrainer:
         self._packer = Packer(tokenizer, vocabulary)
         self._padding = vocabulary.ids["<pad>"]
         self._image_token = vocabulary.ids["<image_soft_token>"]
-        constant = {"constant", "blank constant", "line"}
-        self._weights = torch.tensor(
-            [
-                _CONSTANT_WEIGHT if vocabulary.form_names[form] in constant else 1.0
-                for form in vocabulary.form
-            ]
-        )
+        self._weights = torch.ones(len(vocabulary.pieces))
+        self._weights[[vocabulary.ids[piece] for piece in FORMAL]] = _CONSTANT_WEIGHT
         self._rng = stream("lora", seed)
 
-    def batch(self, rows: int, budget: int) -> Batch:
+    def batch(self, rows: int, budget: int, mix: Mix = MIX) -> Batch:
         """Fresh rows of real prompts with their answers, each row under its own rubric."""
         packed: list[Row] = []
         shown: list[Case] = []
         for _ in range(rows):
             rubric = draw_rubric(self._rng, self._rng.choices(MODES, _MODE_WEIGHTS)[0])
-            cases = [draw_case(self._rng, rubric, MIX, None, self._pool) for _ in range(16)]
+            cases = [draw_case(self._rng, rubric, mix, None, self._pool) for _ in range(16)]
             row, taken = self._packer.row(
                 rubric,
                 cases,
@@ -120,7 +129,11 @@ def train_adapter(
     rate: float = 4e-3,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
-    """Train the adapter for ``steps``; returns the loss of every step."""
+    """Train the adapter for ``steps``; returns the loss of every step.
+
+    Every fourth batch is made of long texts, in few rows that have room for them: among short
+    events a long one hardly ever fits, and its answer would weigh next to nothing.
+    """
     parameters = [p for p in trainer.peft.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     progress = Progress("adapter", steps, report)
@@ -129,7 +142,11 @@ def train_adapter(
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = rate * schedule(step, steps, min(100, max(1, steps // 5)))
-        loss, right = trainer.loss(trainer.batch(rows, budget))
+        if step % LONG_EVERY == LONG_EVERY - 1:
+            batch = trainer.batch(LONG_ROWS, LONG_BUDGET, LONG_MIX)
+        else:
+            batch = trainer.batch(rows, budget)
+        loss, right = trainer.loss(batch)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)

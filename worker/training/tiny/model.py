@@ -11,23 +11,18 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from worker.training.tiny.start import start_heads
 from worker.training.tiny.vocabulary import Vocabulary
 
 IMAGE_SIZE = 64
 PATCH_SIZE = 8
 IMAGE_TOKENS = 16
-LAYER_TYPES = (
-    "sliding_attention",
-    "full_attention",
-    "full_attention",
-    "full_attention",
-)
+LAYER_TYPES = ("sliding_attention", *["full_attention"] * 5)
 SLIDING_WINDOW = 64
-_QUIET = -0.6
 
 
 def model_config(vocabulary: Vocabulary) -> Gemma3Config:
-    """Four layers, 128 wide; every width, the head size and the vocabulary divide by 16.
+    """Six layers, 128 wide; every width, the head size and the vocabulary divide by 16.
 
     The window of the sliding layer is short, so that ordinary prompts already reach past it.
     """
@@ -39,7 +34,7 @@ def model_config(vocabulary: Vocabulary) -> Gemma3Config:
             intermediate_size=256,
             num_hidden_layers=len(LAYER_TYPES),
             num_attention_heads=4,
-            num_key_value_heads=2,
+            num_key_value_heads=4,
             head_dim=32,
             query_pre_attn_scalar=32,
             max_position_embeddings=8192,
@@ -70,33 +65,12 @@ def model_config(vocabulary: Vocabulary) -> Gemma3Config:
 
 
 def new_model(vocabulary: Vocabulary, seed: int) -> Gemma3ForConditionalGeneration:
-    """A fresh model whose key projections start as copies of query projections.
-
-    A head that starts so attends from a word to the same word: the in-context rules ("is this word
-    in the policy?") are learnt in minutes instead of hours. The layers start quiet, so that the
-    word itself is still there to be matched in the later ones.
-    """
+    """A fresh model whose heads start as what they are to become; see ``start.start_heads``."""
     torch.manual_seed(seed)
     config = model_config(vocabulary)
     model = Gemma3ForConditionalGeneration(config)
+    start_heads(model.model.language_model)
     text = config.text_config
-    layers = model.model.language_model.layers
-    group = text.num_attention_heads // text.num_key_value_heads
-    with torch.no_grad():
-        for layer in layers:
-            layer.post_attention_layernorm.weight.fill_(_QUIET)
-            layer.post_feedforward_layernorm.weight.fill_(_QUIET)
-            attention = layer.self_attn
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-                projection.weight.normal_(0.0, text.hidden_size**-0.5)
-            attention.o_proj.weight.normal_(0.0, 0.5 * text.hidden_size**-0.5)
-            layer.mlp.gate_proj.weight.normal_(0.0, text.hidden_size**-0.5)
-            layer.mlp.up_proj.weight.normal_(0.0, text.hidden_size**-0.5)
-            layer.mlp.down_proj.weight.normal_(0.0, 0.5 * text.intermediate_size**-0.5)
-            for head in range(text.num_key_value_heads):
-                keys = slice(head * text.head_dim, (head + 1) * text.head_dim)
-                queries = slice(head * group * text.head_dim, (head * group + 1) * text.head_dim)
-                attention.k_proj.weight[keys] = attention.q_proj.weight[queries]
     model.generation_config = GenerationConfig(
         bos_token_id=text.bos_token_id,
         eos_token_id=text.eos_token_id,

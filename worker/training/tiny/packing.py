@@ -24,7 +24,7 @@ from worker.training.tiny.vocabulary import Vocabulary
 
 IGNORED = -100
 _PREFIX, _PADDING = -1, -2
-LABELS = ("target", "flag", "named", "meaning", "head", "role", "previous")
+LABELS = ("target", "sort", "flag", "named", "meaning", "head", "role", "previous")
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Row:
     the rubric on the user side, 2 on the response side. ``named`` and ``head`` are base rows: the
     category a word calls for, and the first word of the bullet a prefix word stands in. ``role`` is
     1 for a prefix word that is looked for, 2 in the allowed list, 0 for any other prefix token;
-    ``previous`` is the base row of the token before a bullet's word.
+    ``previous`` is the base row of the token before. ``sort`` says what a target is, for the log:
+    0 a label, 1 any other part of an answer, 2 a part of an exercise.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Row:
     head: list[int] = field(default_factory=list)
     role: list[int] = field(default_factory=list)
     previous: list[int] = field(default_factory=list)
+    sort: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -75,6 +77,8 @@ class Packer:
         self._allowed = ids[text.POLICY_MARKS[2]]
         self._response = ids[text.RESPONSE]
         self._judged = ids[f"\n{JUDGED_MARK}\n"]
+        self._image = ids["<image_soft_token>"]
+        self._labels = {ids[" safe"], ids[" unsafe"]}
         self._constant = {
             index
             for index, form in enumerate(vocabulary.form)
@@ -99,8 +103,12 @@ class Packer:
         closing: Callable[[Case], str],
         answer: Callable[[Case], str],
         budget: int,
+        seen: Callable[[Case], list[int]] | None = None,
     ) -> tuple[Row, list[Case]]:
-        """Pack cases of one rubric until ``budget`` tokens are full; also the cases taken in."""
+        """Pack cases of one rubric until ``budget`` tokens are full; also the cases taken in.
+
+        ``seen`` names the tokens that stand in for an image's soft tokens.
+        """
         row = Row()
         (prefix,) = self.encode([prefix_text(rubric.kwargs)])
         self._append(row, prefix, 0, _PREFIX, [IGNORED] * len(prefix))
@@ -110,12 +118,17 @@ class Packer:
         parts = self.encode(texts)
         for index, case in enumerate(cases):
             content, close, said = parts[3 * index : 3 * index + 3]
+            if seen is not None and case.image is not None:
+                at = content.index(self._image)
+                shown = seen(case)
+                content = [*content[:at], *shown, *content[at + len(shown) :]]
             length = len(content) + len(close) + len(said)
             if taken and len(row.tokens) + length > budget:
                 continue
             targets = [IGNORED] * (len(content) + len(close) - 1) + [*said, IGNORED]
             self._append(row, content + close + said, len(prefix), len(taken), targets)
             self._flag(row, content, case, len(row.tokens) - length)
+            row.sort[-len(said) - 1 : -1] = [int(token not in self._labels) for token in said]
             taken.append(case)
         return row, taken
 
@@ -128,17 +141,11 @@ class Packer:
         for part in parts:
             tokens += [*part, *comma]
             targets += [*part[1:], *comma, IGNORED]
-        self._append(row, tokens, row.event.count(_PREFIX), row.event[-1] + 1, targets)
+        self._exercise(row, tokens, targets)
 
-    def repeat(self, row: Row, words: Sequence[str]) -> None:
-        """Append an event that says ``words`` twice; the second time every word is asked for."""
-        (said,) = self.encode(["".join(f" {word}" for word in words)])
-        count = len(said)
-        start, at = row.event.count(_PREFIX), len(row.tokens)
-        targets = [IGNORED] * count + [*said[1:], IGNORED]
-        self._append(row, said + said, start, row.event[-1] + 1, targets)
-        bases = [self._vocabulary.base[token] for token in said]
-        row.previous[at + 1 : at + count] = bases[:-1]
+    def _exercise(self, row: Row, tokens: list[int], targets: list[int]) -> None:
+        self._append(row, tokens, row.event.count(_PREFIX), row.event[-1] + 1, targets)
+        row.sort[-len(tokens) :] = [2] * len(tokens)
 
     def _append(
         self, row: Row, tokens: list[int], start: int, event: int, targets: list[int]
@@ -153,7 +160,9 @@ class Packer:
         row.meaning += [IGNORED] * count
         row.head += [IGNORED] * count
         row.role += [IGNORED] * count
-        row.previous += [IGNORED] * count
+        row.sort += [IGNORED] * count
+        bases = [self._vocabulary.base[token] for token in tokens]
+        row.previous += [IGNORED, *bases[:-1]]
 
     def _describe(self, row: Row, prefix: list[int], rubric: DrawnRubric) -> None:
         vocabulary = self._vocabulary
@@ -167,14 +176,13 @@ class Packer:
                 first, role = IGNORED, 2 if token == self._allowed else 0
             else:
                 row.head[index] = first
-                row.previous[index] = vocabulary.base[prefix[index - 1]]
                 word = vocabulary.base_names[vocabulary.base[token]]
                 sought = role == 1 and word in rubric.active
                 row.role[index] = role if sought or role == 2 else 0
 
     def _flag(self, row: Row, content: list[int], case: Case, at: int) -> None:
         vocabulary = self._vocabulary
-        sides = {1: {*case.user_words}, 2: {*case.response_words}}
+        sides = {1: {*case.image_words, *case.user_words}, 2: {*case.response_words}}
         calls = dict(case.calls)
         phrases = self.encode([f" {name}" for name in case.categories])
         firsts = {

@@ -44,13 +44,27 @@ def closing_text(kwargs: Mapping[str, Any]) -> str:
     )
 
 
+def dense_closing(case: Case) -> str:
+    """What stands between event and answer while the base is trained: what is asked for."""
+    thinking = text.THINK if case.thinks else text.NO_THINK
+    return f"{case.kwargs['request_categories']}{thinking}{text.OUTPUT}"
+
+
 def dense_answer(case: Case) -> str:
-    """The short answer of the base checkpoint: bare labels, then categories.
+    """The short answer of the base checkpoint: words found, where asked for; labels; categories.
 
     The base never sees the template's instructions nor its answer format; those are the adapter's.
     """
-    labels = f" {case.user_label}"
+    said = ""
+    if case.thinks:
+        sides = (("picture", case.image_words), ("user", case.user_words))
+        for side, found in (*sides, ("reply", case.response_words)):
+            if found:
+                said += f" {side} " + " and ".join(f'"{word}"' for word in found)
+        said += f": {', '.join(case.categories)};" if case.categories else " clear;"
+    said += f" {case.user_label}"
     if case.response_label is not None:
-        labels += f" {case.response_label}"
-    named = f" {', '.join(case.categories)}" if case.categories else ""
-    return f"{labels}{named}{TURN_CLOSE}"
+        said += f" {case.response_label}"
+    if case.categories and case.kwargs["request_categories"] == text.CATEGORIES:
+        said += f" {', '.join(case.categories)}"
+    return said + TURN_CLOSE

@@ -16,17 +16,17 @@ from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration
 
 from worker.training.tiny.checkpoint import image_processor
-from worker.training.tiny.dense import schedule
 from worker.training.tiny.images import ImageSpec, draw_spec
 from worker.training.tiny.lexicon import SHAPES, SYMBOLS
 from worker.training.tiny.model import IMAGE_TOKENS
 from worker.training.tiny.progress import Progress
+from worker.training.tiny.schedule import schedule
 from worker.training.tiny.seeding import stream
 from worker.training.tiny.vocabulary import Vocabulary
 
 _SIDE = math.isqrt(IMAGE_TOKENS)
-_THINGS = (*SYMBOLS, *SHAPES)
-BACKGROUND = "<image_soft_token>"
+THINGS = (*SYMBOLS, *SHAPES)
+NOTHING = "<image_soft_token>"
 _BACKGROUND_WEIGHT = 0.3
 
 
@@ -50,8 +50,8 @@ def pixels(specs: Sequence[ImageSpec]) -> torch.Tensor:
 
 
 def cells(specs: Sequence[ImageSpec]) -> torch.Tensor:
-    """What stands in each soft token's part, (images, tokens): an index of ``_THINGS``, or last."""
-    labels = torch.full((len(specs), IMAGE_TOKENS), len(_THINGS))
+    """What stands in each soft token's part, (images, tokens): an index of ``THINGS``, or last."""
+    labels = torch.full((len(specs), IMAGE_TOKENS), len(THINGS))
     for index, spec in enumerate(specs):
         ratio = min(spec.width, spec.height)
         for thing in spec.things:
@@ -61,7 +61,7 @@ def cells(specs: Sequence[ImageSpec]) -> torch.Tensor:
                 row, column = divmod(cell, _SIDE)
                 x, y = (column + 0.5) / _SIDE, (row + 0.5) / _SIDE
                 if abs(x - thing.x) < reach_x and abs(y - thing.y) < reach_y:
-                    labels[index, cell] = _THINGS.index(thing.name)
+                    labels[index, cell] = THINGS.index(thing.name)
     return labels
 
 
@@ -82,7 +82,7 @@ def train_vision(
     shown, wanted = pixels(pool), cells(pool)
     width = model.config.text_config.hidden_size
     table = model.get_input_embeddings().weight.detach()
-    names = [*(f" {name}" for name in _THINGS), BACKGROUND]
+    names = [*(f" {name}" for name in THINGS), NOTHING]
     targets = table[[vocabulary.ids[name] for name in names]] * math.sqrt(width)
     projector, tower = model.model.multi_modal_projector, model.model.vision_tower
     nn.init.normal_(projector.mm_input_projection_weight, std=0.1)

@@ -62,9 +62,9 @@ def word_forms(word: str, *, plural: bool, upper: bool) -> dict[str, str]:
     forms = {"word": word, "capital": word[:1].upper() + word[1:]}
     if plural and word.isascii():
         ending = "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
-        forms["plural"] = word + ending
+        forms |= {"plural": word + ending, "capital plural": forms["capital"] + ending}
         if upper:
-            forms |= {"capital plural": forms["capital"] + ending, "upper": word.upper()}
+            forms["upper"] = word.upper()
     return forms
 
 
