@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Case, Source
 from worker.errors import Undecided
 from worker.judge.base import ThinkPlan
 from worker.judge.engine.device import EngineDevice
+from worker.judge.engine.slots import Slots
 from worker.judge.loading import Checkpoint
 from worker.judge.reading import Reading, Trace, TraceAsk
 
@@ -107,6 +109,50 @@ def test_a_verdict_behind_a_trace_is_read_as_behind_the_whole_text(
             assert [c.name for c in got.categories] == [c.name for c in alone.categories]
             seen[got.user.label] += 1
     assert min(seen.values()) >= 4, seen
+
+
+def test_traces_that_found_no_memory_leave_the_others_as_they_were(
+    engine: EngineDevice, plain: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those that are being written nor those that join later read another one's keys."""
+    source = Source(plain, 7)
+    lane = engine.traces(None)
+    open_asks: dict[int, TraceAsk] = {}
+
+    def made(count: int) -> list[TraceAsk]:
+        return asks(engine, [source.case() for _ in range(count)], source, _unseen())
+
+    def join(joining: list[TraceAsk]) -> None:
+        open_asks.update(zip(lane.add(joining), joining, strict=True))
+
+    join(made(3))
+    many = made(30)
+    ended = {number for number, _ in lane.step()}
+    reserve, rows = Slots._reserve, [0]
+
+    def short(self: Slots, *room: Any) -> None:
+        rows[0] += len(self) >= 2
+        if rows[0] > 3:  # some of those that join have done so by then
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        reserve(self, *room)
+
+    before = dict(open_asks)
+    monkeypatch.setattr(Slots, "_reserve", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        join(many)
+    monkeypatch.undo()
+    assert open_asks == before
+    join(made(5))
+    equal = 0
+    while lane.active:
+        for number, trace in lane.step():
+            assert isinstance(trace, Trace)
+            ask = open_asks.pop(number, None)
+            if ask is not None:
+                assert list(trace.ids) == oracle.generate(plain.model, ask.context, (), ask.budget)
+                equal += 1
+    assert open_asks == {} or {*open_asks} <= {*ended}
+    assert equal + len(ended) == 8
 
 
 def _unseen() -> dict[str, int]:

@@ -6,7 +6,7 @@ a slot holds and only count once they are committed, so a guess costs nothing to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,17 +40,22 @@ class Slots:
         return len(self._ends)
 
     def add(self, own: OwnKV, room: int) -> int:
-        """Give a row the next slot, with room for that many more tokens; returns its number."""
+        """Give a row the next slot, with room for that many more tokens; returns its number.
+
+        Where there is no memory for it, the slots are those they were.
+        """
         number = len(self._ends)
-        for kind in set(self._sliding):
-            first = self._sliding.index(kind)
-            self._held[kind].append(own.layers[first][0].shape[1])
-        self._reserve(number + 1, room)
+        held = {
+            kind: own.layers[self._sliding.index(kind)][0].shape[1] for kind in set(self._sliding)
+        }
+        self._reserve(number + 1, room, held)
         for (keys, values), (key, value) in zip(self._layers, own.layers, strict=True):
             # What an earlier row left is masked, but a NaN shines through a mask.
             keys[number, :, key.shape[1] :], values[number, :, key.shape[1] :] = 0, 0
             keys[number, :, : key.shape[1]] = key
             values[number, :, : value.shape[1]] = value
+        for kind, count in held.items():
+            self._held[kind].append(count)
         self._ends.append(own.end)
         self._prefixes.append(own.prefix)
         self._ids.append(own.ids)
@@ -87,7 +92,7 @@ class Slots:
         """
         step = _Step(self, ids)
         forward, weights = self._forward, self._weights
-        self._reserve(len(self), step.width)
+        self._reserve(len(self), step.width, {})
         rotations = weights.rotations(step.positions)
         x: torch.Tensor = weights.embed(step.tokens)
         for number, layer in enumerate(weights.layers):
@@ -109,11 +114,12 @@ class Slots:
         logits = forward.logits(x[torch.tensor(rows, dtype=torch.long, device=x.device)])
         return list(torch.split(logits, list(wanted)))
 
-    def _reserve(self, slots: int, room: int) -> None:
-        """Make the buffers large enough for ``slots`` rows that each get ``room`` more tokens."""
+    def _reserve(self, slots: int, room: int, joining: Mapping[bool, int]) -> None:
+        """Make the buffers large enough for ``slots`` rows that each get ``room`` more tokens, one
+        of which is ``joining`` with so many, by kind of layer."""
         shape, weights = self._weights.shape, self._weights
         for number, kind in enumerate(self._sliding):
-            needed = max(self._held[kind], default=0) + room
+            needed = max([*self._held[kind], joining.get(kind, 0)]) + room
             have = self._layers[number][0].shape if number < len(self._layers) else (0, 0, 0, 0)
             if have[0] >= slots and have[2] >= needed:
                 continue

@@ -51,13 +51,19 @@ class PackedTraces:
             self._prefixes,
             self._images,
         )
-        for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
-            self._slots.add(own, len(pending) + ask.budget)
-            self._numbers.append(self._started)
-            self._written.append(Written(ask.budget))
-            self._pending.append(pending)
-            self._started += 1
-        return range(self._started - len(asks), self._started)
+        before = self._started
+        try:
+            for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
+                self._slots.add(own, len(pending) + ask.budget)
+                self._numbers.append(self._started)
+                self._written.append(Written(ask.budget))
+                self._pending.append(pending)
+                self._started += 1
+        except Exception:  # no memory for one of them: none of them joins, the others go on
+            for number in range(before, self._started):
+                self.drop(number)
+            raise
+        return range(before, self._started)
 
     def step(self) -> list[tuple[int, Trace | Undecided]]:
         logits = torch.cat(self._slots.extend(self._pending, [1] * len(self._pending)))
