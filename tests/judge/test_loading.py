@@ -230,3 +230,15 @@ async def test_a_policys_adapter_is_checked_beside_matrices_in_eight_bits(
     with pytest.raises(ConfigurationError, match="another base"):
         await judge.prepare(rubric, str(tmp_path / "wide"))
     await judge.stop()
+
+
+async def test_the_start_says_how_long_it_took(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Loading and the first case apart: the second is where compiling takes its minute."""
+    judge = LocalJudge(settings(checkpoint), min_constant=0.0)
+    with caplog.at_level("INFO", logger="worker.judge.local"):
+        await judge.start()
+    await judge.stop()
+    assert "loaded in" in caplog.text
+    assert "first case judged in" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -38,6 +39,8 @@ from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
 from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+
+logger = logging.getLogger(__name__)
 
 _PREPARING = 2
 """Threads that tokenise and preprocess images; both let go of the interpreter while they work."""
@@ -95,6 +98,7 @@ class LocalJudge:
         """
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
+        began = self._clock.monotonic()
         checkpoint = await asyncio.to_thread(load, self._settings)
         settings = self._settings
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
@@ -117,7 +121,14 @@ class LocalJudge:
         self._checkpoint = checkpoint
         self._scheduler.start()
         self._watchdog.start()
+        loaded = self._clock.monotonic()
         await self._warm_up()
+        logger.info(
+            "the judge is warm: loaded in %.1f s, first case %s in %.1f s",
+            loaded - began,
+            "compiled and judged" if settings.compile else "judged",
+            self._clock.monotonic() - loaded,
+        )
 
     async def load_adapter(self, adapter: str) -> None:
         """Make an adapter ready before a policy that names it goes live.
