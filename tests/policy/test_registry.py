@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -489,3 +489,23 @@ async def test_reloads_are_counted_by_result(tmp_path: Path) -> None:
     await registry.reload()
 
     assert (reloads("applied") - applied, reloads("refused") - refused) == (2, 1)
+
+
+async def test_a_reload_that_changed_something_names_everything_that_is_live(
+    tmp_path: Path,
+) -> None:
+    """What did not change too: so that it can be kept warm in front of what was replaced."""
+    told: list[list[tuple[str, int]]] = []
+
+    async def reloaded(policies: Collection[Policy]) -> None:
+        told.append(sorted((policy.name, policy.version) for policy in policies))
+
+    put(tmp_path)
+    put(tmp_path, "b.yaml", name="b", topics=["u"])
+    registry = PolicyRegistry(tmp_path, reloaded=reloaded)
+    registry.load()
+    await registry.activate()
+    assert not await registry.reload()
+    put(tmp_path, version=2)
+    assert await registry.reload()
+    assert told == [[("a", 2), ("b", 1)]]
