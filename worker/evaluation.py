@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -100,17 +101,20 @@ class Evaluator:
         for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
             labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
             instruments.prefilter_hits.add(1, labels)
-        judgements = [result.judgement for result in results if result.judgement is not None]
-        timings = Timings(
-            queue=max((each.queue_ms for each in judgements), default=0.0),
-            fetch=fetch_ms,
-            judge=max((each.judge_ms for each in judgements), default=0.0),
-            total=(self._clock.monotonic() - started) * 1e3,
-        )
+        queue_ms = judge_ms = 0.0
+        tokens = 0
+        for result in results:  # plain statements: this runs once an event
+            judgement = result.judgement
+            if judgement is not None:
+                queue_ms = max(queue_ms, judgement.queue_ms)
+                judge_ms = max(judge_ms, judgement.judge_ms)
+                tokens += judgement.input_tokens + judgement.output_tokens
+        total_ms = (self._clock.monotonic() - started) * 1e3
+        timings = Timings(queue=queue_ms, fetch=fetch_ms, judge=judge_ms, total=total_ms)
         return Evaluation(
             verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
             decision=decision,
-            tokens=sum(each.input_tokens + each.output_tokens for each in judgements),
+            tokens=tokens,
         )
 
     async def _look(self, turn: JudgedTurn, policy: Policy) -> _Look:
@@ -141,18 +145,18 @@ class Evaluator:
         self, turn: JudgedTurn, policy: Policy, images: Sequence[FetchedImage]
     ) -> Sequence[PassResult]:
         """Every pass over every frame; text alone where no image could be seen."""
-        frames: list[tuple[int | None, JudgeImage | None]] = [
-            (index, frame) for index, image in enumerate(images) for frame in image.frames
-        ]
-        work = [
-            (each, index, frame)
-            for each in passes(policy)
-            for index, frame in (frames or [(None, None)])
-        ]
+        asked = passes(policy)
         with stage(Span.JUDGE):
-            if len(work) == 1:  # the common case pays for no task
-                return [await self._judge_one(turn, *work[0])]
-            return await together(self._judge_one(turn, *one) for one in work)
+            if not images and len(asked) == 1:  # the common case pays for no task
+                return [await self._judge_one(turn, asked[0], None, None)]
+            frames: list[tuple[int | None, JudgeImage | None]] = [
+                (index, frame) for index, image in enumerate(images) for frame in image.frames
+            ]
+            return await together(
+                self._judge_one(turn, each, index, frame)
+                for each in asked
+                for index, frame in (frames or [(None, None)])
+            )
 
     async def _judge_one(
         self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
@@ -160,7 +164,7 @@ class Evaluator:
         request = JudgeRequest(
             user=turn.user.text,
             response=turn.response.text if turn.response else None,
-            earlier=tuple((message.role, message.text) for message in turn.context),
+            earlier=tuple([(message.role, message.text) for message in turn.context]),
             image=frame,
             rubric=each.rubric,
             adapter=each.adapter,
@@ -209,11 +213,16 @@ class Evaluator:
             decided_by=decision.decided_by,
             cached=decision.cached,
             attempts=attempts,
-            policy=PolicyRef(name=policy.name, version=policy.version, sha256=policy.sha256),
+            policy=_policy_ref(policy.name, policy.version, policy.sha256),
             model=self._judge.model(adapter_path(policy)),
             timings_ms=timings,
             judged_at=rfc3339(self._clock.time()),
         )
+
+
+@lru_cache(maxsize=256)
+def _policy_ref(name: str, version: int, sha256: str) -> PolicyRef:
+    return PolicyRef(name=name, version=version, sha256=sha256)
 
 
 def _decide(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +20,7 @@ from worker.contracts.verdict import (
     Reasoning,
     SideVerdict,
 )
-from worker.judge.base import Side
+from worker.judge.base import Judgement, Side
 from worker.media.base import FetchedImage
 from worker.outcome.actions import action_for, category_verdict
 from worker.outcome.passes import PassResult, Reading, read
@@ -80,62 +82,66 @@ def decide(
     Any unsafe pass makes the event unsafe. Otherwise any failed pass or image makes it undecided,
     and only an event whose every pass is safe and whose every image was seen is safe.
     """
-    readings = [read(result, policy) for result in results if result.judgement is not None]
-    common = _common(results, readings, images, policy)
-    if any(reading.unsafe for reading in readings):
-        return _credited(_unsafe(policy, readings, common), results)
-    fault = _first_fault(results, images)
-    if fault is None and not readings:
-        fault = (UndecidedReason.INTERNAL_ERROR, "no pass was judged")
-    if fault is not None:
-        without = undecided(policy, *fault)
-        return msgspec.structs.replace(
-            common,
-            outcome="undecided",
-            action=without.action,
-            undecided_reason=without.undecided_reason,
-            undecided_detail=without.undecided_detail,
-        )
-    safe = msgspec.structs.replace(
-        common, user=_worst([r.user for r in readings]), response=_worst_response(readings)
-    )
-    return _credited(safe, results)
-
-
-def _credited(decision: Decision, results: Sequence[PassResult]) -> Decision:
-    """Say where nothing was judged for this event: every pass had its answer from an equal one."""
-    if not all(result.judgement is not None and result.judgement.cached for result in results):
-        return decision
-    decided_by: DecidedBy = "cache" if decision.decided_by == "judge" else decision.decided_by
-    return msgspec.structs.replace(decision, cached=True, decided_by=decided_by)
-
-
-def _common(
-    results: Sequence[PassResult],
-    readings: Sequence[Reading],
-    images: Sequence[FetchedImage],
-    policy: Policy,
-) -> Decision:
-    """What holds whatever the outcome is; outcome and action are the safe event's."""
     judgements = [result.judgement for result in results if result.judgement is not None]
+    readings = [read(result, policy) for result in results if result.judgement is not None]
+    ruling = _rule(policy, results, readings, images)
+    judged = ruling.outcome != "undecided"
+    # Every pass had its answer from an equal event: nothing was judged for this one.
+    cached = judged and len(judgements) == len(results) and all(each.cached for each in judgements)
     reasoning, traces = merged_reasoning(policy.think.when, judgements, readings)
     return Decision(
-        outcome="safe",
-        action="allow",
-        suppressed=tuple(dict.fromkeys(name for r in readings for name in r.suppressed)),
-        images=_image_verdicts(images, readings),
+        outcome=ruling.outcome,
+        action=ruling.action,
+        user=_worst([reading.user for reading in readings]) if judged else None,
+        response=_worst_response(readings) if judged else None,
+        categories=ruling.categories,
+        suppressed=_each_once([reading.suppressed for reading in readings]),
+        images=_image_verdicts(images, readings) if images else (),
         reasoning=reasoning,
-        neutralised=tuple(sorted({name for j in judgements for name in j.neutralised})),
-        context=ContextUse(
-            included=min((j.context.included for j in judgements), default=0),
-            omitted=max((j.context.omitted for j in judgements), default=0),
-        ),
+        undecided_reason=ruling.reason,
+        undecided_detail=ruling.detail or None,
+        neutralised=tuple(sorted(_each_once([each.neutralised for each in judgements]))),
+        context=_context(judgements),
+        decided_by="cache" if cached and ruling.decided_by == "judge" else ruling.decided_by,
+        cached=cached,
         traces=traces,
     )
 
 
-def _unsafe(policy: Policy, readings: Sequence[Reading], common: Decision) -> Decision:
+class _Ruling(NamedTuple):
+    """What the passes come to, before it is said what they saw."""
+
+    outcome: Outcome
+    action: Action
+    categories: tuple[CategoryVerdict, ...] = ()
+    decided_by: DecidedBy = "judge"
+    reason: UndecidedReason | None = None
+    detail: str = ""
+
+
+_SAFE = _Ruling("safe", "allow")
+
+
+def _rule(
+    policy: Policy,
+    results: Sequence[PassResult],
+    readings: Sequence[Reading],
+    images: Sequence[FetchedImage],
+) -> _Ruling:
     guilty = [reading for reading in readings if reading.unsafe]
+    if guilty:
+        return _unsafe(policy, guilty)
+    fault = _first_fault(results, images)
+    if fault is None and not readings:
+        fault = (UndecidedReason.INTERNAL_ERROR, "no pass was judged")
+    if fault is None:
+        return _SAFE
+    reason, detail = fault
+    action = _ON_UNDECIDED[policy.on_undecided]
+    return _Ruling("undecided", action, reason=reason, detail=detail)
+
+
+def _unsafe(policy: Policy, guilty: Sequence[Reading]) -> _Ruling:
     categories: dict[tuple[str, str], CategoryVerdict] = {}
     for reading in guilty:
         for named in reading.categories:
@@ -146,15 +152,28 @@ def _unsafe(policy: Policy, readings: Sequence[Reading], common: Decision) -> De
     found = tuple(categories.values())
     floor = any(reading.floor for reading in guilty)
     judged_unsafe = any(side.score >= policy.thresholds.unsafe for side in _sides(guilty))
-    return msgspec.structs.replace(
-        common,
-        outcome="unsafe",
-        action=action_for(policy, found, floor=floor),
-        user=_worst([reading.user for reading in readings]),
-        response=_worst_response(readings),
-        categories=found,
-        decided_by="floor" if floor and not judged_unsafe else "judge",
+    return _Ruling(
+        "unsafe",
+        action_for(policy, found, floor=floor),
+        found,
+        "floor" if floor and not judged_unsafe else "judge",
     )
+
+
+def _context(judgements: Sequence[Judgement]) -> ContextUse:
+    """The earlier turns that every pass saw: the fewest of all."""
+    if not judgements:
+        return ContextUse()
+    if len(judgements) == 1:
+        return judgements[0].context
+    return ContextUse(
+        included=min(each.context.included for each in judgements),
+        omitted=max(each.context.omitted for each in judgements),
+    )
+
+
+def _each_once(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
 def _sides(readings: Sequence[Reading]) -> list[Side]:
@@ -164,7 +183,9 @@ def _sides(readings: Sequence[Reading]) -> list[Side]:
 
 def _worst(sides: Sequence[Side]) -> SideVerdict:
     """Unsafe before safe, then the higher score."""
-    worst = max(sides, key=lambda side: (side.label == "unsafe", side.score))
+    worst = sides[0]
+    if len(sides) > 1:
+        worst = max(sides, key=lambda side: (side.label == "unsafe", side.score))
     return SideVerdict(label=worst.label, score=worst.score)
 
 

@@ -72,7 +72,7 @@ def read(result: PassResult, policy: Policy) -> Reading:
     floor = floor_score >= FLOOR_THRESHOLD or any(
         _is_floor(category) for category in (*judgement.categories, *categories)
     )
-    kept, suppressed = _suppress(result.source, policy, categories)
+    kept, suppressed = _suppress(result.source, policy, categories) if categories else ((), ())
     reading = Reading(
         source=result.source,
         image=result.image,
