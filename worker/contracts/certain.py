@@ -13,13 +13,15 @@ import msgspec
 
 from worker.contracts import limits
 from worker.contracts.event import Event
-from worker.contracts.event_reader import CONTROL, EventReader
+from worker.contracts.event_reader import CONTROL, turn_fault
 from worker.contracts.timestamps import is_rfc3339
 from worker.stream.base import Record
 
 _decoder = msgspec.json.Decoder(Event)
 _ENVELOPE = frozenset({"content-type", "ce_specversion"})
 _ESCAPED_COLON = b"\\u003"
+_SMALL = limits.MAX_METADATA_BYTES // 8
+"""Bytes of a document whose metadata cannot be too long, however its numbers are written out."""
 
 
 def certain_event(record: Record, value: bytes, max_images: int) -> Event | None:
@@ -39,11 +41,9 @@ def certain_event(record: Record, value: bytes, max_images: int) -> Event | None
             return None
     if event.time is not None and not is_rfc3339(event.time):
         return None
-    if event.metadata and len(msgspec.json.encode(event.metadata)) > limits.MAX_METADATA_BYTES:
+    if len(value) > _SMALL and len(msgspec.json.encode(event.metadata)) > limits.MAX_METADATA_BYTES:
         return None
-    reader = EventReader("", surrogates=False, max_images=max_images)
-    reader.check_judged_turn(event)
-    return event if reader.fault is None else None
+    return event if turn_fault(event, max_images) is None else None
 
 
 def _named_once(event: Event, value: bytes) -> bool:
@@ -57,26 +57,28 @@ def _named_once(event: Event, value: bytes) -> bool:
     if b"\\" in value and _ESCAPED_COLON in value:
         return False
     names = 3
-    strings = [event.id, event.conversation_id]
+    colons = value.count(b":") - event.id.count(":") - event.conversation_id.count(":")
     for text in (event.time, event.tenant, event.locale):
         if text is not None:
             names += 1
-            strings.append(text)
+            colons -= text.count(":")
     for message in event.messages:
         names += 1
         if message.text:
             names += 1
-            strings.append(message.text)
+            colons -= message.text.count(":")
         if message.images:
             names += 1
             for image in message.images:
                 for text in (image.uri, image.version_id, image.sha256):
                     if text is not None:
                         names += 1
-                        strings.append(text)
+                        colons -= text.count(":")
     if event.metadata:
+        strings: list[str] = []
         names += 1 + _names(event.metadata, strings)
-    return value.count(b":") == names + sum([text.count(":") for text in strings])
+        colons -= sum([text.count(":") for text in strings])
+    return colons == names
 
 
 def _names(value: Any, strings: list[str]) -> int:

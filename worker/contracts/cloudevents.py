@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -162,20 +162,20 @@ def output_headers(
 ) -> Headers:
     """Binary-mode attributes of one of our outputs; ``kind`` is ``verdict`` or ``quarantine``."""
     return (
-        *_constant_headers(kind),
+        *_constant_headers(kind, source),
         ("ce_id", event_id.encode()),
-        ("ce_source", f"/moderation-worker/{kind}/{source}".encode()),
         ("ce_time", time.encode()),
         ("ce_subject", subject.encode()),
         ("ce_partitionkey", partition_key.encode()),
     )
 
 
-@cache
-def _constant_headers(kind: str) -> Headers:
+@lru_cache(maxsize=1024)
+def _constant_headers(kind: str, source: str) -> Headers:
     return (
         (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
         ("ce_specversion", SPEC_VERSION.encode()),
         ("ce_type", f"moderation.{kind}.v1".encode()),
         ("ce_dataschema", f"urn:moderation-worker:schema:{kind}:v1".encode()),
+        ("ce_source", f"/moderation-worker/{kind}/{source}".encode()),
     )

@@ -72,8 +72,10 @@ class EventReader:
             messages=messages,
             metadata=self._metadata(raw),
         )
-        if self.fault is None:
-            self.check_judged_turn(event)
+        unjudgeable = turn_fault(event, self._max_images) if self.fault is None else None
+        if unjudgeable is not None:
+            reason, field, detail = unjudgeable
+            self.blame(field, detail, reason)
         return event
 
     def blame(
@@ -209,26 +211,29 @@ class EventReader:
         self.blame(f"messages[{index}].images[{number}].{name}", detail)
         return None
 
-    def check_judged_turn(self, event: Event) -> None:
-        """Set ``fault`` where there is nothing to judge, or too much."""
-        turn = judged_turn(event)
-        if turn is None:
-            self.blame("messages", "holds no user message", UndecidedReason.NO_USER_TURN)
-            return
-        total = sum([len(message.images) for message in event.messages])
-        if len(turn.images) > self._max_images:
-            self._too_many(len(turn.images), self._max_images, "messages")
-        elif total > limits.MAX_IMAGES:
-            self._too_many(total, limits.MAX_IMAGES, "messages")
-        for index in range(len(turn.context), len(event.messages)):
-            message = event.messages[index]
-            if not message.images and not message.text.strip():
-                self.blame(
-                    f"messages[{index}]",
-                    "is judged, and has neither text nor an image",
-                    UndecidedReason.EMPTY_MESSAGE,
-                )
-
     def _too_many(self, count: int, most: int, field: str) -> None:
-        detail = f"refers to {count} images, at most {most} are allowed"
-        self.blame(field, detail, UndecidedReason.TOO_MANY_IMAGES)
+        self.blame(field, _many(count, most), UndecidedReason.TOO_MANY_IMAGES)
+
+
+def turn_fault(event: Event, max_images: int) -> tuple[UndecidedReason, str, str] | None:
+    """Why there is nothing to judge, or too much: reason, field and detail."""
+    turn = judged_turn(event)
+    if turn is None:
+        return UndecidedReason.NO_USER_TURN, "messages", "holds no user message"
+    total = sum([len(message.images) for message in event.messages])
+    if total:
+        judged = len(turn.images)
+        if judged > max_images:
+            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(judged, max_images)
+        if total > limits.MAX_IMAGES:
+            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(total, limits.MAX_IMAGES)
+    for index in range(len(turn.context), len(event.messages)):
+        message = event.messages[index]
+        if not message.images and (not message.text or message.text.isspace()):
+            detail = "is judged, and has neither text nor an image"
+            return UndecidedReason.EMPTY_MESSAGE, f"messages[{index}]", detail
+    return None
+
+
+def _many(count: int, most: int) -> str:
+    return f"refers to {count} images, at most {most} are allowed"
