@@ -6,6 +6,7 @@ Ids and coordinates, codes and numbers; no text, no trace, no image reference.
 from __future__ import annotations
 
 import logging
+import math
 
 from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.errors import UnreadableRecord
@@ -53,9 +54,9 @@ def canonical_line(
         Canonical.ACTION: verdict.action,
         Canonical.DECIDED_BY: verdict.decided_by,
         Canonical.ATTEMPTS: verdict.attempts,
-        Canonical.QUEUE_MS: round(times.queue, 3),
-        Canonical.JUDGE_MS: round(times.judge, 3),
-        Canonical.TOTAL_MS: round(times.total, 3),
+        Canonical.QUEUE_MS: _rounded(times.queue),
+        Canonical.JUDGE_MS: _rounded(times.judge),
+        Canonical.TOTAL_MS: _rounded(times.total),
     }
     # Plain statements: this runs once an event, and a table of optional fields costs twice as much.
     if verdict.tenant:
@@ -69,9 +70,9 @@ def canonical_line(
     if verdict.cached:
         line[Canonical.CACHED] = True
     if user is not None:
-        line[Canonical.USER_SCORE] = round(user.score, 4)
+        line[Canonical.USER_SCORE] = _rounded(user.score, 1e4)
     if response is not None:
-        line[Canonical.RESPONSE_SCORE] = round(response.score, 4)
+        line[Canonical.RESPONSE_SCORE] = _rounded(response.score, 1e4)
     if think is not None:
         line[Canonical.THINK] = think.mode
         if think.skipped is not None:
@@ -94,10 +95,15 @@ def canonical_line(
     if bytes_out:
         line[Canonical.BYTES_OUT] = bytes_out
     if times.fetch:
-        line[Canonical.FETCH_MS] = round(times.fetch, 3)
+        line[Canonical.FETCH_MS] = _rounded(times.fetch)
     if age_ms is not None:
-        line[Canonical.AGE_MS] = round(age_ms, 3)
+        line[Canonical.AGE_MS] = _rounded(age_ms)
     return line
+
+
+def _rounded(value: float, parts: float = 1e3) -> float:
+    """To a thousandth; ``round`` goes through a string and takes four times as long."""
+    return math.floor(value * parts + 0.5) / parts
 
 
 def _category(category: CategoryVerdict) -> str:

@@ -8,7 +8,7 @@ may quote what a user wrote.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextvars import Token
+from contextvars import ContextVar, Token
 from types import TracebackType
 
 from opentelemetry import context as otel_context
@@ -31,6 +31,10 @@ def failed(span: Span, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
+_kept: ContextVar[bool] = ContextVar("moderation_span_kept", default=False)
+"""Whether the current span is recorded; the SDK takes five calls to say so, for every stage."""
+
+
 class CurrentSpan:
     """A span that is current inside a ``with`` block, and ends with it.
 
@@ -38,16 +42,18 @@ class CurrentSpan:
     ended, for it is the one around this block.
     """
 
-    __slots__ = ("_owned", "_token", "span")
+    __slots__ = ("_kept", "_owned", "_token", "span")
 
     def __init__(self, span: Span, owned: bool = True) -> None:
         self.span = span
         self._owned = owned
         self._token: Token[Context] | None = None
+        self._kept: Token[bool] | None = None
 
     def __enter__(self) -> Span:
         if self._owned:
             self._token = otel_context.attach(trace.set_span_in_context(self.span))
+            self._kept = _kept.set(self.span.is_recording())
         return self.span
 
     def __exit__(
@@ -60,7 +66,8 @@ class CurrentSpan:
             return
         if error is not None and self.span.is_recording():
             failed(self.span, error)
-        if self._token is not None:
+        if self._token is not None and self._kept is not None:
+            _kept.reset(self._kept)
             otel_context.detach(self._token)
         self.span.end()
 
@@ -104,8 +111,7 @@ class StageTracer:
 
     def start_as_current_span(self, name: str, attributes: Attributes | None = None) -> CurrentSpan:
         """One stage of the event whose span is current; nothing where that one is not kept."""
-        current = trace.get_current_span()
-        if not current.is_recording():
+        if not _kept.get():
             return NOTHING
         span = self._tracer.start_span(name)
         if attributes:
