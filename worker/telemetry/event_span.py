@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind
 
 from worker.stream.base import Headers, Output, Record
 from worker.telemetry import propagation
-from worker.telemetry.names import Attribute, Span
+from worker.telemetry.names import Attribute, Header, Span
 from worker.telemetry.spans import NOTHING, Attributes, CurrentSpan, tracer
 
 SYSTEM = "kafka"
@@ -98,15 +98,19 @@ def output_contexts(outputs: Iterable[Output]) -> list[SpanContext]:
     """The kept traces among ``outputs``, each once: what a publishing span links to."""
     found: dict[int, SpanContext] = {}
     for output in outputs:
-        for name, value in output.headers:
-            if len(name) == 11 and value is not None and value[-3:] != b"-00":
-                break
-        else:
+        if not _names_a_kept_trace(output.headers):
             continue  # reading a context takes microseconds, and few are kept
         context = propagation.span_context(output.headers)
         if context is not None and context.trace_flags.sampled:
             found.setdefault(context.span_id, context)
     return list(found.values())
+
+
+def _names_a_kept_trace(headers: Headers) -> bool:
+    for name, value in reversed(headers):  # it was added last
+        if name == Header.TRACEPARENT:
+            return value is not None and value[-3:] != b"-00"
+    return False
 
 
 def shared_span(
