@@ -46,7 +46,8 @@ def test_every_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_flops_are_those_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost model of a verdict lies within 5 % of what torch counts in a forward."""
     # The fused kernel is not counted; its equal is.
-    monkeypatch.setattr("worker.judge.engine.cascade.attend", attend_plainly)
+    for room in ("before", "cascade"):
+        monkeypatch.setattr(f"worker.judge.engine.{room}.attend", attend_plainly)
     model = load(JudgeSettings(model="tiny")).model
     rig = Rig(model, Forward(TextWeights(model)))
     lengths = Lengths(320)

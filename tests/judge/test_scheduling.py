@@ -63,19 +63,27 @@ async def test_adapters_do_not_share_a_batch(open_rig: Open, checkpoint: Any) ->
 async def test_waiting_and_working_are_measured_apart(open_rig: Open) -> None:
     """``queue_ms`` is the time before the device, ``judge_ms`` the time on it."""
     rig = await open_rig(max_batch=1)
-    gate = threading.Event()
+    entered, release = threading.Event(), threading.Event()
 
     def before(_: Sequence[Ask]) -> None:
-        gate.wait(0.15)
+        entered.set()
+        release.wait(30.0)
 
     rig.device.before = before
-    first, second = await asyncio.gather(
-        rig.judge.judge(request("one")), rig.judge.judge(request("two"))
-    )
-    longer = max(first.queue_ms, second.queue_ms)
-    assert longer >= 140.0
-    assert min(first.judge_ms, second.judge_ms) >= 140.0
-    assert min(first.queue_ms, second.queue_ms) < longer
+    working = asyncio.ensure_future(rig.judge.judge(request("one")))
+    assert await asyncio.to_thread(entered.wait, 20.0)
+    waiting = asyncio.ensure_future(rig.judge.judge(request("two")))
+    while not rig.judge.waiting():
+        await asyncio.sleep(0.01)
+    since = time.monotonic()
+    while time.monotonic() < since + 0.1:
+        await asyncio.sleep(0.01)
+    held_ms = (time.monotonic() - since) * 1e3
+    release.set()
+    first, second = await asyncio.gather(working, waiting)
+    assert first.judge_ms >= held_ms
+    assert second.queue_ms >= held_ms
+    assert first.queue_ms < second.queue_ms
 
 
 async def test_the_event_loop_turns_while_the_model_runs(open_rig: Open) -> None:
