@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tests.judge.conformance import RUBRICS, request
+from tests.support.worker_place import eventually
 from worker.judge.reading import Ask
 
 Open = Callable[..., Awaitable[Any]]
@@ -73,11 +74,9 @@ async def test_waiting_and_working_are_measured_apart(open_rig: Open) -> None:
     working = asyncio.ensure_future(rig.judge.judge(request("one")))
     assert await asyncio.to_thread(entered.wait, 20.0)
     waiting = asyncio.ensure_future(rig.judge.judge(request("two")))
-    while not rig.judge.waiting():
-        await asyncio.sleep(0.01)
+    await eventually(lambda: rig.judge.waiting() == 1, "queued", every_s=0.01)
     since = time.monotonic()
-    while time.monotonic() < since + 0.1:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: time.monotonic() > since + 0.1, "held", every_s=0.01)
     held_ms = (time.monotonic() - since) * 1e3
     release.set()
     first, second = await asyncio.gather(working, waiting)
