@@ -101,12 +101,13 @@ class Stream(Section):
     """Bounds on the work in flight, and how it ends."""
 
     max_events: Positive = 1024
-    """Events being judged over all partitions; four times as many may wait for their commit."""
+    """Events being judged over all partitions; sixteen times as many may wait for their
+    commit."""
     max_bytes: Positive = 64 * 1024 * 1024
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024
     """Largest input record read as an event; larger ones are dead-lettered."""
-    commit_max_events: Positive = 500
+    commit_max_events: Positive = 2000
     """Events in one transaction at most."""
     drain_s: PositiveSeconds = 60.0
     """Longest a revoke or a shutdown waits for work in flight."""

@@ -82,10 +82,10 @@ def test_intake_closes_at_the_bound_and_opens_at_half_of_it() -> None:
 
 
 def test_decided_events_leave_room_for_others_to_be_judged() -> None:
-    """What waits for its commit takes no room in the judge, up to four times the bound."""
+    """What waits for its commit takes no room in the judge, up to sixteen times the bound."""
     only = lane()
     counted = bounds()
-    for _ in range(4 * 4):
+    for _ in range(16 * 4):
         counted.look([only])
         assert not counted.closed
         one = slot(1, only)

@@ -12,6 +12,7 @@ from tests.stream.conformance import eventually
 from tests.support.log_backends import LocalBackend, create, read, write
 from worker.errors import DependencyUnavailable, FatalError
 from worker.stream.base import Claim, Delivery, Output, Processor, TopicPartition
+from worker.stream.bounds import WAITING
 from worker.stream.factory import open_log
 from worker.stream.local import LocalLog
 from worker.stream.local_journal import Journal
@@ -80,7 +81,7 @@ async def test_a_stuck_record_leaves_the_other_partitions_their_room(
 ) -> None:
     """What piles up behind one slow head is bounded; the other partitions go on."""
     await create(backend, partitions=2)
-    many = [Output(topic=backend.topic, key=b"%d" % n, value=b"%05d" % n) for n in range(400)]
+    many = [Output(topic=backend.topic, key=b"%d" % n, value=b"%05d" % n) for n in range(800)]
     await write(backend, many)
     free = [r for r in await read(backend, backend.topic) if r.partition == 1]
     release = asyncio.Event()
@@ -96,7 +97,7 @@ async def test_a_stuck_record_leaves_the_other_partitions_their_room(
     await committed(runner, len(free))
     held = {one.source.partition: one.inflight for one in runner.status().partitions}
     assert held[1] == 0
-    assert 0 < held[0] < 4 * 8
+    assert 0 < held[0] < WAITING * 8
     release.set()
     await committed(runner, len(many))
     await runner.stop()

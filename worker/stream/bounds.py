@@ -7,9 +7,10 @@ from collections.abc import Collection
 from worker.settings import Stream
 from worker.stream.lane import Lane, Load, Slot
 
-WAITING = 4
+WAITING = 16
 """Events in flight over events being judged: decided ones that wait for their commit take no room
-in the judge, and large transactions are cheap ones."""
+in the judge, large transactions are cheap ones, and a judge that is faster than a transaction must
+not wait for it (with 4, a worker without a model stood still for a third of its time)."""
 GREED = 2.0
 """What a partition may hold, in terms of what is free (Choudhury and Hahne's dynamic thresholds,
 1998): one that is stuck leaves a third of the room to the others, two leave a fifth."""
