@@ -42,9 +42,9 @@ class MemoryResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def growth(self) -> float:
-        """Growth from the 50,000th event to the last, as a share."""
-        start, end = self.rss[MEMORY_FROM], self.rss[max(self.rss)]
-        return end / start - 1
+        """Growth from the 50,000th event to the highest afterwards, as a share."""
+        after = [size for events, size in self.rss.items() if events > MEMORY_FROM]
+        return max(after) / self.rss[MEMORY_FROM] - 1
 
 
 class _Sink(BaseHTTPRequestHandler):
