@@ -12,13 +12,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError
 
 from worker.errors import ConfigurationError
+from worker.settings_file import SettingsFile, read_settings_file
+from worker.settings_impossible import impossible
+from worker.settings_problems import explain, unknown_variables
 from worker.settings_remote import RemoteSettings
+from worker.settings_section import Names as Names
 from worker.settings_section import Positive as Positive
 from worker.settings_section import PositiveSeconds as PositiveSeconds
 from worker.settings_section import Section as Section
@@ -134,9 +139,9 @@ class Store(Section):
     """S3 region."""
     path_style: bool = False
     """Address buckets by path, as most stores that are not AWS want."""
-    buckets: tuple[str, ...] = ()
+    buckets: Names = ()
     """Buckets events may refer to; none are allowed unless listed."""
-    prefixes: tuple[str, ...] = ()
+    prefixes: Names = ()
     """Key prefixes events may refer to; empty allows every key of the buckets."""
     threads: Positive = 16
     """Fetching threads, and connections."""
@@ -258,7 +263,7 @@ class Settings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
-    config_file: ClassVar[Path | None] = None
+    file_values: ClassVar[dict[str, Any]] = {}
 
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     """``at_least_once`` may repeat verdicts (with equal ids) after a crash; never loses one."""
@@ -281,69 +286,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, cls.config_file)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.file_values)
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:
-        for impossible, message in _impossible(self):
-            if impossible:
-                raise ValueError(message)
+        if problems := list(impossible(self)):
+            raise ValueError("\n  combination: ".join(problems))
         return self
-
-
-def _impossible(settings: Settings) -> list[tuple[bool, str]]:
-    """Combinations that cannot work; each message names the settings to change."""
-    security = settings.kafka.security
-    outputs = settings.topics
-    names = (outputs.verdicts, outputs.quarantine, outputs.dead_letter, outputs.shadow)
-    return [
-        (
-            settings.judge.engine == "plain" and settings.judge.numerics != "model",
-            "judge.numerics needs judge.engine = packed: the plain model multiplies as loaded",
-        ),
-        (
-            settings.stream.drain_s >= settings.kafka.rebalance_timeout_s,
-            "stream.drain_s must be below kafka.rebalance_timeout_s, or a drain outlasts the group",
-        ),
-        (
-            settings.stream.max_event_bytes + 64 * 1024 > settings.kafka.max_message_bytes,
-            "kafka.max_message_bytes must exceed stream.max_event_bytes by 64 KiB of headroom",
-        ),
-        (
-            settings.stream.max_event_bytes > settings.stream.max_bytes,
-            "stream.max_bytes must hold at least one event of stream.max_event_bytes",
-        ),
-        (
-            settings.stream.poison_isolate_after >= settings.stream.poison_give_up_after,
-            "stream.poison_isolate_after must be below stream.poison_give_up_after",
-        ),
-        (
-            security.protocol.startswith("SASL")
-            and not (security.username and (security.password or security.password_file)),
-            "kafka.security.protocol is SASL: set kafka.security.username and "
-            "kafka.security.password_file",
-        ),
-        (len(set(names)) < len(names), "topics.*: every output topic needs a name of its own"),
-        (
-            settings.judge.context_budget >= settings.judge.max_context,
-            "judge.context_budget must be below judge.max_context",
-        ),
-        (
-            settings.judge.backend == "remote" and not settings.judge.remote.base_url,
-            "judge.backend is remote: set judge.remote.base_url",
-        ),
-        (
-            settings.judge.backend == "remote" and settings.judge.adapter is not None,
-            "judge.adapter: a remote judge's adapter is served under a name of its own; put that "
-            "name into judge.remote.model",
-        ),
-        (
-            settings.judge.backend == "remote"
-            and settings.judge.remote.timeout_s >= settings.judge.batch_deadline_s,
-            "judge.remote.timeout_s must be below judge.batch_deadline_s, or one slow answer makes "
-            "the worker unhealthy",
-        ),
-    ]
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
@@ -352,18 +301,18 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     Raises:
         ConfigurationError: a file that cannot be read, or a field that is unknown or wrong.
     """
-    if config is not None and not config.is_file():
-        raise ConfigurationError(f"{config}: no such file; name a YAML file or leave --config out")
-    source = type("Settings", (Settings,), {"config_file": config, "__doc__": Settings.__doc__})
+    file = read_settings_file(config) if config is not None else SettingsFile({}, {})
+    if unknown := list(unknown_variables(Settings)):
+        raise ConfigurationError("\n".join(("settings cannot be used (environment):", *unknown)))
+    source = type(
+        "Settings", (Settings,), {"file_values": file.values, "__doc__": Settings.__doc__}
+    )
     try:
         return source(**overrides)  # type: ignore[no-any-return]
     except ValidationError as error:
-        raise ConfigurationError(_explain(error, config)) from error
-
-
-def _explain(error: ValidationError, config: Path | None) -> str:
-    lines = [f"settings cannot be used ({config or 'environment and defaults'}):"]
-    for problem in error.errors(include_url=False, include_input=False):
-        field = ".".join(str(part) for part in problem["loc"]) or "combination"
-        lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
+        raise ConfigurationError(explain(error, Settings, config, file.lines)) from None
+    except SettingsError:
+        raise ConfigurationError(
+            "settings cannot be used (environment): a variable that sets a whole section or list "
+            "is not JSON; set single fields, as MODERATION_KAFKA__GROUP_ID"
+        ) from None
