@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import tempfile
 from typing import Any, Literal
 
 import faust
@@ -65,7 +67,7 @@ app = faust.App(
     store="memory://",
     topic_allow_declare=False,
     topic_disable_leader=True,
-    worker_redirect_stdouts=False,
+    datadir=f"{tempfile.gettempdir()}/verdict-consumer",
 )
 app.transport = ReadCommittedTransport(app.conf.broker_consumer, app)
 verdicts = app.topic(
@@ -82,6 +84,7 @@ async def react(verdict: Verdict) -> None:
     print(
         f"{verdict.action:5} {verdict.outcome:9} event={verdict.event_id} "
         f"conversation={verdict.conversation_id} why={why or '-'}",
+        file=sys.__stdout__,  # Faust makes warnings of what is printed elsewhere
         flush=True,
     )
 

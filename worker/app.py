@@ -31,6 +31,8 @@ from worker.web.console import Page, console_json, console_page
 CONFIG_VARIABLE = "MODERATION_CONFIG"
 
 logger = logging.getLogger(__name__)
+_ended_by: list[str] = []
+"""What ended this process; told when everything else has been said."""
 
 
 def settings_of_environment() -> Settings:
@@ -54,7 +56,7 @@ class ShellWorker(faust.Worker):  # type: ignore[misc]
         self.spinner = None  # it writes cursor codes into what is read by machines
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run until a signal or a fatal error.
+        """Run until a signal or a fatal error, whose message is the last line of the output.
 
         Everything is closed by then; but a thread that still loads a model cannot be told to stop,
         and Python would wait for it, for minutes.
@@ -64,6 +66,8 @@ class ShellWorker(faust.Worker):  # type: ignore[misc]
         except SystemExit as end:
             logging.shutdown()
             sys.stdout.flush()
+            for message in _ended_by[:1] if end.code else ():
+                print(f"error: {message}", file=sys.stderr)
             sys.stderr.flush()
             os._exit(end.code if isinstance(end.code, int) else 1)
         raise AssertionError("Faust always ends with SystemExit")
@@ -122,7 +126,11 @@ class Moderation(Service):  # type: ignore[misc]
         try:
             await moderation.run()
         except WorkerError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            _ended_by.append(str(error))
+            raise
+        except Exception as error:
+            # Its text may quote what it failed on.
+            _ended_by.append(f"a fault of the worker ({type(error).__name__}); the log says where")
             raise
 
     async def on_stop(self) -> None:

@@ -53,4 +53,6 @@ def test_the_demonstration_accounts_for_every_record(tmp_path: Path) -> None:
     }
     assert set(outcomes) == set(expected)
     unlike = {name for name, outcome in outcomes.items() if outcome != expected[name]}
-    assert len(unlike) <= 0.05 * len(expected), sorted(unlike)
+    assert not unlike, sorted(unlike)
+    # What the worker says about itself is readable: nothing of it was taken for content.
+    assert "<redacted" not in (tmp_path / "demo" / "worker.log").read_text()

@@ -13,10 +13,11 @@ from worker.stream.local_journal import Journal
 
 
 def message(worker: WorkerProcess) -> str:
-    """The one line a person reads."""
-    lines = [line for line in worker.said().splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, worker.said()
-    return lines[0]
+    """The one line a person reads: the last one, as ``kubectl logs --previous | tail -1`` shows."""
+    *_, last = worker.said().splitlines()
+    assert last.startswith("error: "), worker.said()
+    assert worker.said().count("\nerror: ") == 1
+    return last
 
 
 async def ended(place: WorkerPlace, log: Path) -> WorkerProcess:

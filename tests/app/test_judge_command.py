@@ -117,6 +117,8 @@ def test_events_on_standard_input_are_answered_in_order(config: Path) -> None:
     ("arguments", "says"),
     [
         (("--response", "an answer to nothing"), "--text or --image"),
+        (("--text", ""), "--text is empty"),
+        (("--text", "a\udcff"), "--text: not UTF-8"),
         (("--text", "a", "--policy", "nowhere"), "no valid policy is named `nowhere`"),
         (("--text", "a", "--policy", "chatter", "--custom-policy", "x"), "one of the two"),
         (("--text", "a", "--custom-policy", "gone.txt"), "cannot be read"),

@@ -90,7 +90,7 @@ async def test_the_aiokafka_example_prints_committed_verdicts_and_no_others(
     command = [sys.executable, script, *options, "--count", str(COMMITTED)]
     lines = lines_of(command, {}, tmp_path / "log", ends=True)
     assert expected(lines), lines
-    assert "hold  unsafe    event=good-0 conversation=conv-42 why=Account takeover" in lines[0]
+    assert lines[0] == "hold  unsafe    event=good-0 conversation=conv-42 why=Account takeover"
 
 
 async def test_the_faust_example_prints_committed_verdicts_and_no_others(
@@ -111,3 +111,4 @@ async def test_the_faust_example_prints_committed_verdicts_and_no_others(
         tmp_path / "log",
     )
     assert expected(lines), lines
+    assert lines[0] == "hold  unsafe    event=good-0 conversation=conv-42 why=Account takeover"

@@ -84,7 +84,6 @@ def busy_view(*, show_content: bool = False) -> ConsoleView:
     """Traffic on three policies, one dependency away, one policy file refused."""
     clock = ManualClock(1_700_000_000.0)
     recent = Recent(clock, show_content=show_content, max_batch=32)
-    recent.batches(100, 1_000)
     for second in range(60):
         for number in range(24 + (second * 7) % 13):
             verdict = _verdict(second * 40 + number)
@@ -95,7 +94,7 @@ def busy_view(*, show_content: bool = False) -> ConsoleView:
                 traces=("The user asks about processes. Killing a process harms nobody. Safe.",),
             )
         clock.advance(1)
-    recent.batches(160, 2_484)
+    recent.batches(60, 1_484)
     recent.add_dead_letter()
     paused = make_partition(TOPICS[2], 1, held_by="store", lag=1_204, oldest_age_s=96.0)
     stream = make_stream(

@@ -80,6 +80,15 @@ def test_batch_fill_is_of_the_last_minute_not_of_all_time() -> None:
     assert recent.activity().batch_fill == pytest.approx(0.5)
 
 
+def test_whoever_looks_first_sees_the_batches_so_far() -> None:
+    """The console is opened when something is wrong: it must not begin to count then."""
+    clock = ManualClock()
+    recent = Recent(clock, max_batch=32)
+    clock.advance(30)
+    recent.batches(count=10, contexts=80.0)
+    assert recent.activity().batch_fill == pytest.approx(0.25)
+
+
 def test_content_is_not_even_kept_unless_switched_on() -> None:
     """What is not in memory cannot be shown by a later mistake."""
     clock = ManualClock()

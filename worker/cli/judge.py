@@ -67,9 +67,16 @@ def judge(
     """
     if policy_name and custom_policy:
         raise click.UsageError("--policy and --custom-policy: give one of the two")
-    by_hand = bool(text or response or images)
+    by_hand = bool(images) or text is not None or response is not None
     if by_hand and not (text or images):
-        raise click.UsageError("--response: give --text or --image too, the turn it answers")
+        raise click.UsageError(
+            "--text is empty: give --text or --image"
+            if text is not None
+            else "--response: give --text or --image too, the turn it answers"
+        )
+    for option, said in (("--text", text), ("--response", response)):
+        if said is not None and not _is_utf8(said):
+            raise click.UsageError(f"{option}: not UTF-8")
     if not by_hand and sys.stdin.isatty():
         raise click.UsageError("nothing to judge: give --text or --image, or pipe in JSON lines")
     settings = load_settings(config)
@@ -92,6 +99,15 @@ def _event(text: str, response: str | None, images: tuple[str, ...], settings: S
     if response is not None:
         messages.append(Message(role="assistant", text=response))
     return Event(id="by-hand", conversation_id="by-hand", messages=tuple(messages))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a shell's argument was text: bytes that are none arrive as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def _judge(settings: Settings, policy: Policy, event: Event | None, as_json: bool) -> None:

@@ -12,7 +12,8 @@ COLOURS = {"safe": "green", "unsafe": "red", "undecided": "yellow"}
 def headline(verdict: Verdict) -> str:
     """Outcome, action and reason on one line, coloured where the terminal can."""
     word = click.style(f"{verdict.outcome:9}", fg=COLOURS[verdict.outcome], bold=True)
-    why = ", ".join(category.name for category in verdict.categories)
+    # A category that the built-in and the custom pass both found is named once.
+    why = ", ".join(dict.fromkeys(category.name for category in verdict.categories))
     if verdict.undecided_reason:
         why = " ".join(filter(None, (verdict.undecided_reason, verdict.undecided_detail)))
     elif verdict.suppressed:

@@ -39,6 +39,7 @@ from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
 from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+from worker.telemetry.redact import Public
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class LocalJudge:
         logger.info(
             "the judge is warm: loaded in %.1f s, first case %s in %.1f s",
             loaded - began,
-            "compiled and judged" if settings.compile else "judged",
+            Public("compiled and judged" if settings.compile else "judged"),
             self._clock.monotonic() - loaded,
         )
 

@@ -94,7 +94,7 @@ def decode(
         except Exception as error:
             # Decoders meet hostile bytes with every kind of exception; none may cost more than
             # this image. The type is kept, the text is not: it can quote the image.
-            raise corrupt(type(error).__name__) from error
+            raise corrupt(f"cut off or damaged ({type(error).__name__})") from error
 
 
 def _within(found: Probe, limits: DecodeLimits) -> None:

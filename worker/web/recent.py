@@ -103,7 +103,8 @@ class Recent:
         self._verdicts: deque[_Seen] = deque(maxlen=KEPT)
         self._quarantine: deque[_Seen] = deque(maxlen=KEPT)
         self._totals: Counter[tuple[str, str]] = Counter()
-        self._batches: deque[tuple[float, int, float]] = deque(maxlen=WINDOW_S + 1)
+        # Whoever looks first sees the batches since the start, not a dash.
+        self._batches = deque([(clock.monotonic(), 0, 0.0)], maxlen=WINDOW_S + 1)
         self._events = self._dead_letters = self._held = 0
 
     def add(

@@ -105,7 +105,7 @@ def tiles(view: ConsoleView) -> Markup:
             number(activity.events),
             join(bar(list(sums.items())), note(f"{share(undecided)} undecided")),
         ),
-        tile("Held for a person", number(activity.held), note("in quarantine, since start")),
+        tile("In quarantine", number(activity.held), note("held or blocked, since start")),
         tile(
             "Dead letters",
             number(activity.dead_letters),
