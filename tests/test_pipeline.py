@@ -18,14 +18,14 @@ from worker.contracts.codes import DeadLetterCode
 from worker.contracts.dead_letter import RecordReference, parse_dead_letter
 from worker.contracts.decode import Decoded
 from worker.contracts.event import ImageRef
-from worker.contracts.records import verdict_output
-from worker.contracts.verdict import Verdict
+from worker.contracts.records import QuarantineRecord, verdict_output
+from worker.contracts.verdict import Action, Verdict
 from worker.evaluation import Evaluator
 from worker.judge.base import Judgement, JudgeRequest
 from worker.judge.scripted import ScriptedJudge
 from worker.media.base import FetchedImage
 from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.policy.model import Candidate, CustomPass, Policy
+from worker.policy.model import Actions, Candidate, CustomPass, Policy
 from worker.policy.passes import passes
 from worker.shadow import MOST
 from worker.stream.base import Delivery, Output, Record
@@ -237,6 +237,38 @@ async def test_a_verdict_that_cannot_be_written_ends_somewhere_else(
     else:
         verdict = msgspec.json.decode(outputs[0].value or b"", type=Verdict)
         assert verdict.undecided_reason == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("action", "review"), [("allow", None), ("flag", None), ("hold", True), ("block", False)]
+)
+async def test_held_and_blocked_content_is_kept_beside_its_verdict(
+    monkeypatch: pytest.MonkeyPatch, action: Action, review: bool | None
+) -> None:
+    """Held for a person, blocked as evidence; both outputs go out together."""
+    acting = policy(actions=Actions(default=action))
+    policies = Policies()
+    monkeypatch.setattr(policies, "select", lambda _: acting)
+    event = event_document(messages=[{"role": "user", "text": "a grenade"}])
+    process = pipeline(policies, ScriptedJudge(), [])
+    first, *more = await process(Delivery(record=input_record(event)))
+    verdict = msgspec.json.decode(first.value or b"", type=Verdict)
+    assert (first.topic, verdict.action) == ("v", action)
+    kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
+    assert [each.needs_review for each in kept] == ([] if review is None else [review])
+    assert all(each.verdict == verdict for each in kept)
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 253_402_300_800_000, 2**63 - 1])
+async def test_a_record_whose_clock_is_far_off_is_judged_as_any_other(timestamp: int) -> None:
+    """Producers set what they like; -1 is Kafka's word for none. The verdict repeats it."""
+    record = msgspec.structs.replace(input_record(event_document()), timestamp=timestamp)
+    (output,) = await pipeline(Policies(), ScriptedJudge(), [])(Delivery(record=record))
+    verdict = msgspec.json.decode(output.value or b"", type=Verdict)
+    assert (verdict.outcome, verdict.source.timestamp) == ("safe", timestamp)
+    unreadable = msgspec.structs.replace(record, value=b"no event")
+    (output,) = await pipeline(Policies(), ScriptedJudge(), [])(Delivery(record=unreadable))
+    assert parse_dead_letter(as_read(output)).source.timestamp == timestamp
 
 
 async def test_accounts_that_fail_lose_no_verdict() -> None:
