@@ -45,6 +45,10 @@ async def test_topics_are_made_events_judged_and_what_is_left_over_looked_at(
     assert (letter["code"], letter["source"]["topic"]) == ("not_json", "chat")
     where = "{partition}:{offset}".format(**letter["position"])
     assert WORDS not in json.dumps(letter)
+    shown = await command(place, "deadletter", "show", where)
+    assert "code          not_json" in shown.out
+    assert f"source        chat-{letter['source']['partition']}:" in shown.out
+    assert WORDS not in shown.out
     assert WORDS in (await command(place, "deadletter", "show", where, "--content")).out
 
     (held,) = (await command(place, "quarantine", "list", "--json")).lines()

@@ -78,6 +78,13 @@ def test_check_of_a_directory_finds_clashes(tmp_path: Path) -> None:
     assert run("check", tmp_path / "a.yaml", tmp_path / "b.yaml").exit_code == 0
 
 
+def test_check_of_a_directory_without_policies_says_so(tmp_path: Path) -> None:
+    """Nothing checked is not everything well: a wrong path would pass for ever."""
+    result = run("check", tmp_path)
+    assert result.exit_code == 1
+    assert f"{tmp_path}: it holds no policy" in result.output
+
+
 def test_check_without_paths_takes_the_configured_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

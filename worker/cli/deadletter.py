@@ -28,7 +28,13 @@ from worker.telemetry.names import Header
 
 @click.group("deadletter")
 def deadletter() -> None:
-    """Look at records that could not be read as events."""
+    """Look at records that could not be read as events.
+
+    \b
+    What came that is no event?   moderation-worker deadletter list --limit 20
+    What is wrong with this one?  moderation-worker deadletter show 0:17
+    What does it say?             moderation-worker deadletter show 0:17 --content
+    """
 
 
 @deadletter.command("list")
@@ -36,7 +42,7 @@ def deadletter() -> None:
 @config_option
 @json_option
 def list_(partition: int | None, limit: int, config: Path | None, as_json: bool) -> None:
-    """List dead letters: where they are, why they are here. No payload."""
+    """List dead letters: where they are, since when, why, where they came from. No payload."""
     settings = load_settings(config)
     for record in last_records(settings, settings.topics.dead_letter, partition, limit):
         letter = described(record, content=False)
@@ -49,7 +55,7 @@ def list_(partition: int | None, limit: int, config: Path | None, as_json: bool)
 @config_option
 @json_option
 def show(where: tuple[int, int], content: bool, config: Path | None, as_json: bool) -> None:
-    """Show one dead letter, at PARTITION:OFFSET as ``list`` prints it."""
+    """Show one dead letter, at PARTITION:OFFSET as the list prints it."""
     settings = load_settings(config)
     record = one_record(settings, settings.topics.dead_letter, where)
     letter = described(record, content=content)
@@ -57,7 +63,9 @@ def show(where: tuple[int, int], content: bool, config: Path | None, as_json: bo
         click.echo(json.dumps(letter))
         return
     shown = letter.pop("content", None)
-    click.echo("\n".join(f"{name:<14}{json.dumps(value)}" for name, value in letter.items()))
+    for name, value in letter.items():
+        if value not in ("", [], False):
+            click.echo(f"{name:<14}{printable(_plain(value).encode())}")
     if shown is not None:
         click.echo(f"key           {printable(record.key)}")
         for name, value in _own_headers(record):
@@ -83,6 +91,16 @@ def described(record: Record, *, content: bool) -> dict[str, Any]:
     return dict(letter)
 
 
+def _plain(value: Any) -> str:
+    """A value for people: a record by its coordinates, earlier failures by their codes."""
+    if isinstance(value, dict) and "offset" in value:
+        where = f"{value['partition']}:{value['offset']}"
+        return f"{value['topic']}-{where}" if "topic" in value else where
+    if isinstance(value, list):
+        return ", ".join(str(each["code"]) for each in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _own_headers(record: Record) -> list[tuple[str, bytes | None]]:
     prefix = Header.DEAD_LETTER_PREFIX
     return [(name, value) for name, value in record.headers if not name.startswith(prefix)]
@@ -93,4 +111,5 @@ def _line(letter: dict[str, Any]) -> str:
     source = letter.get("source")
     origin = f"{source['topic']}-{source['partition']}:{source['offset']}" if source else "?"
     why = ": ".join(part for part in (letter.get("field"), letter["detail"]) if part)
-    return f"{where:<10}{letter.get('failed_at', ''):<26}{letter['code']!s:<24}{origin:<32}{why}"
+    line = f"{where:<10}{letter.get('failed_at', ''):<26}{letter['code']!s:<24}{origin:<32}{why}"
+    return printable(line.encode())

@@ -46,7 +46,14 @@ def policy_group(open_judge: OpenExampleJudge | None = None) -> click.Group:
 
     @click.group("policy")
     def policy() -> None:
-        """Check, show, compare and import policies; digests of images for their lists."""
+        """Check, show, compare and import policies; digests of images for their lists.
+
+        \b
+        Is everything right with them?      moderation-worker policy check policies
+        Do their examples hold?             moderation-worker policy check policies --examples
+        What does the model read?           moderation-worker policy show general-community
+        What does the new version change?   moderation-worker policy diff old.yaml new.yaml
+        """
 
     @policy.command()
     @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -180,6 +187,9 @@ def _load_all(paths: Iterable[Path]) -> tuple[list[Policy], list[PolicyError]]:
         except PolicyError as error:
             problems.append(error)
             continue
+        if not files:
+            fix = "Put *.yaml policies there, or name another directory."
+            problems.append(PolicyError("it holds no policy", fix=fix, file=str(path)))
         for file in files:
             try:
                 loaded = load_policy(file)

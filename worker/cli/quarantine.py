@@ -25,7 +25,13 @@ from worker.stream.base import Record
 
 @click.group("quarantine")
 def quarantine() -> None:
-    """Look at content that is held for a person."""
+    """Look at content that is held for a person, or kept as evidence of what was blocked.
+
+    \b
+    What waits?                  moderation-worker quarantine list --limit 20
+    Why is this one held?        moderation-worker quarantine show 0:17
+    What was said in it?         moderation-worker quarantine show 0:17 --content
+    """
 
 
 @quarantine.command("list")
@@ -33,7 +39,10 @@ def quarantine() -> None:
 @config_option
 @json_option
 def list_(partition: int | None, limit: int, config: Path | None, as_json: bool) -> None:
-    """List what is held: where, under which policy, and why. No content."""
+    """List what is held: where, since when, for review or as evidence, under which policy, why.
+
+    No content.
+    """
     settings = load_settings(config)
     for record in last_records(settings, settings.topics.quarantine, partition, limit):
         held = described(record, content=False)
@@ -46,7 +55,7 @@ def list_(partition: int | None, limit: int, config: Path | None, as_json: bool)
 @config_option
 @json_option
 def show(where: tuple[int, int], content: bool, config: Path | None, as_json: bool) -> None:
-    """Show one held record, at PARTITION:OFFSET as ``list`` prints it."""
+    """Show one held record, at PARTITION:OFFSET as the list prints it."""
     settings = load_settings(config)
     record = one_record(settings, settings.topics.quarantine, where)
     held = described(record, content=content)

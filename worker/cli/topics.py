@@ -19,7 +19,15 @@ from worker.stream.factory import open_admin
 
 @click.group("topics")
 def topics() -> None:
-    """Create and check the topics of the policies (inputs) and of topics.* (outputs)."""
+    """Create and check the topics of the policies (inputs) and of topics.* (outputs).
+
+    \b
+    Is all there that the worker needs?   moderation-worker topics check --config worker.yaml
+    Make what is missing                  moderation-worker topics create --config worker.yaml
+
+    Topics are made with topics.partitions, topics.replication and room for
+    kafka.max_message_bytes. Workers never make any.
+    """
 
 
 @topics.command()
