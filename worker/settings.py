@@ -199,7 +199,8 @@ class JudgeSettings(Section):
     cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
     under it."""
     compile: bool = False
-    """Fuse the engine's element-wise work with ``torch.compile``; costs a minute at start."""
+    """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
+    anything is judged."""
     prefill_tokens: Positive = 4096
     """A context with more tokens of its own is computed in pieces of this size, between batches."""
     prefix_bytes: Positive = 2 * 1024**3

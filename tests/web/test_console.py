@@ -215,7 +215,14 @@ def test_what_was_not_judged_by_the_model_is_shown() -> None:
         recent.add(verdict)
     clock.advance(2)
     figures = CacheFigures(hits=6, bytes=3 << 20, max_bytes=32 << 20)
-    kept = Kept(policies=12, policy_bytes=5 << 20, policy_max_bytes=64 << 20, images=345)
+    kept = Kept(
+        policies=12,
+        policy_bytes=5 << 20,
+        policy_max_bytes=64 << 20,
+        images=345,
+        graphs=4,
+        compile_s=61.0,
+    )
     view = msgspec.structs.replace(make_view(make_snapshot(), recent), cache=figures, kept=kept)
     page = plain(console_page(view))
     assert re.search(r"From cache.{1,120}?60", page)
@@ -223,6 +230,7 @@ def test_what_was_not_judged_by_the_model_is_shown() -> None:
     assert re.search(r"Decided by lists.{1,120}?>2<", page)
     assert re.search(r"Policies on the device.{1,120}?>12<", page)
     assert f"{size(5 << 20)} of {size(64 << 20)}, 345 images" in page
+    assert re.search(r"4 graphs compiled in 1 ?m", page)
     data = json.loads(console_json(view).body)["data"]
     assert data["kept"]["policies"] == 12
     assert data["activity"]["cached_share"] == 0.6

@@ -110,6 +110,9 @@ class LocalJudge:
             )
         else:
             self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
+        if settings.compile and isinstance(self._device, EngineDevice):
+            # Before anything watches for batches that take too long: a compiler may.
+            await asyncio.to_thread(self._device.fuse, self._clock)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
         self._scheduler = Scheduler(
             self._wrap(self._device),
@@ -124,10 +127,13 @@ class LocalJudge:
         self._watchdog.start()
         loaded = self._clock.monotonic()
         await self._warm_up()
+        kept = self.kept()
         logger.info(
-            "the judge is warm: loaded in %.1f s, first case %s in %.1f s",
-            loaded - began,
-            Public("compiled and judged" if settings.compile else "judged"),
+            "the judge is warm: loaded in %.1f s, %d graphs compiled in %.1f s, first case judged "
+            "in %.1f s",
+            loaded - began - kept.compile_s,
+            kept.graphs,
+            kept.compile_s,
             self._clock.monotonic() - loaded,
         )
 

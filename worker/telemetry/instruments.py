@@ -69,6 +69,7 @@ reuse = Counter(
 reuse_bytes = Gauge(
     Metric.REUSE_BYTES, "By", "Device memory of policies and images kept", (Attribute.KIND,)
 )
+graphs = Gauge(Metric.GRAPHS, "{graph}", "Graphs that judge.compile has made", ())
 answers_written = Counter(
     Metric.WRITTEN, "{answer}", "Answers decoded, their constant text being improbable", ()
 )

@@ -77,6 +77,7 @@ class Metric:
     JUDGE_CACHE_BYTES: Final = "moderation.judge.cache.bytes"
     REUSE: Final = "moderation.judge.reuse"
     REUSE_BYTES: Final = "moderation.judge.reuse.bytes"
+    GRAPHS: Final = "moderation.judge.graphs"
     WRITTEN: Final = "moderation.judge.answers_written"
     PREFILTER_HITS: Final = "moderation.prefilter.hits"
     REMOTE_DURATION: Final = "moderation.judge.remote.duration"

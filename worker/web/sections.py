@@ -55,6 +55,8 @@ def status(view: ConsoleView) -> Markup:
     if model is not None:
         named = f"{model.id}@{model.revision[:8]}" if model.revision else model.id
         facts.insert(1, f"{named} ({model.numerics})")
+    if view.kept.graphs:
+        facts.append(f"{view.kept.graphs} graphs compiled in {duration(view.kept.compile_s)}")
     return join(
         tag("h1", f"moderation-worker {snapshot.version}"),
         tag("span", word, class_=f"pill {kind}"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from worker.clock import Clock
 from worker.errors import Undecided
 from worker.judge.device import Fault
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.fusing import fuse, graphs
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.matrix import maker
 from worker.judge.engine.prefill import LongContext
@@ -92,6 +94,7 @@ class EngineDevice:
         self._engines: dict[str | None, Engine] = {}
         self.engine(None)
         instruments.reuse_bytes.watch(self._kept_bytes)
+        self._compile_s = 0.0
 
     def engine(self, adapter: str | None) -> Engine:
         """The engine under an adapter, made at first use."""
@@ -105,6 +108,13 @@ class EngineDevice:
     def cost(self, ask: Ask) -> int:
         return cost(ask)
 
+    def fuse(self, clock: Clock) -> None:
+        """Compile what every adapter's engine shares, before the device is served."""
+        began = clock.monotonic()
+        fuse(self.engine(None).forward)
+        self._compile_s = clock.monotonic() - began
+        instruments.graphs.watch(lambda: [(graphs(), {})])
+
     def kept(self) -> Kept:
         """Policies and images of all adapters; each adapter has the whole budgets."""
         engines = list(self._engines.values())
@@ -115,6 +125,8 @@ class EngineDevice:
             images=sum(len(engine.images) for engine in engines),
             image_bytes=sum(engine.images.bytes for engine in engines),
             image_max_bytes=self._settings.image_bytes * len(engines),
+            graphs=graphs() if self._settings.compile else 0,
+            compile_s=self._compile_s,
         )
 
     def _kept_bytes(self) -> list[tuple[int, dict[str, str]]]:
