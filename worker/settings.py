@@ -211,6 +211,8 @@ class JudgeSettings(Section):
     """A batch on the device for longer makes the worker unhealthy; twice this ends the process."""
     think_lane: Positive = 64
     """Traces waiting or being written at most; beyond it thinking is shed."""
+    think_tokens_per_s: int = Field(default=0, ge=0)
+    """Tokens of traces written a second at most; beyond it thinking is shed. 0 is no limit."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 leaves the choice to torch."""
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)

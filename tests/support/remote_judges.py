@@ -20,7 +20,11 @@ BORDER = 0.02
 
 
 def remote_settings(
-    server: OpenAIServer, *, think_lane: object = 64, **remote: object
+    server: OpenAIServer,
+    *,
+    think_lane: object = 64,
+    think_tokens_per_s: object = 0,
+    **remote: object,
 ) -> JudgeSettings:
     """Settings with short waits; ``remote`` stands over them."""
     quick: dict[str, object] = {
@@ -33,7 +37,12 @@ def remote_settings(
         "start_timeout_s": 1.0,
     }
     return JudgeSettings.model_validate(
-        {"backend": "remote", "think_lane": think_lane, "remote": quick | remote}
+        {
+            "backend": "remote",
+            "think_lane": think_lane,
+            "think_tokens_per_s": think_tokens_per_s,
+            "remote": quick | remote,
+        }
     )
 
 

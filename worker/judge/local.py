@@ -34,6 +34,7 @@ from worker.judge.prompt import Prepared, Prompter, answer_budget
 from worker.judge.reading import NEVER, Ask, Reading, Trace, TraceAsk
 from worker.judge.scheduler import LaneFull, Scheduler
 from worker.judge.think import MIN_TRACE, concluded, skipped, usable, wanted
+from worker.judge.think_budget import ThinkBudget
 from worker.judge.tickets import Timed
 from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
@@ -72,6 +73,7 @@ class LocalJudge:
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
+        self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -240,9 +242,7 @@ class LocalJudge:
         budget = min(request.think.max_tokens, room)
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
-        ask = TraceAsk(context, budget, row)
-        timed: Timed = await self._scheduler.think(ask, request.adapter)
-        trace: Trace = timed.result
+        trace = await self._written(TraceAsk(context, budget, row), request.adapter)
         text = usable(trace.text)
         if isinstance(text, Thought):
             return text, len(trace.ids)
@@ -252,6 +252,22 @@ class LocalJudge:
         except Undecided:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
+
+    async def _written(self, ask: TraceAsk, adapter: str | None) -> Trace:
+        """A trace, within the lane and the tokens a second."""
+        if not self._budget.take(ask.budget):
+            raise LaneFull
+        unused = 0  # of one that was given up nobody knows
+        try:
+            timed: Timed = await self._scheduler.think(ask, adapter)
+            trace: Trace = timed.result
+            unused = ask.budget - len(trace.ids)
+            return trace
+        except LaneFull:
+            unused = ask.budget
+            raise
+        finally:
+            self._budget.give_back(unused)
 
     def _prepare(self, request: JudgeRequest) -> Prepared:
         try:

@@ -141,3 +141,23 @@ async def test_more_traces_than_the_lane_takes_are_shed(serve: Serve, judge_of: 
     assert len(skipped) == 12
     assert SkippedReasoning.OVERLOAD in skipped
     assert all(each.user.label == "safe" for each in judged)
+
+
+async def test_traces_beyond_the_tokens_a_second_are_not_asked_for(
+    serve: Serve, judge_of: JudgeOf
+) -> None:
+    """As the local judge's: what the server wrote counts, and the verdict stands."""
+    asked = 0
+
+    def answer(body: Body) -> Written:
+        nonlocal asked
+        thinking = body["chat_template_kwargs"]["enable_thinking"]
+        asked += thinking
+        return script(*TRACE, USER, SAFE) if thinking else script(USER, SAFE)
+
+    server = await serve(ScriptWriter(answer))
+    judge = await judge_of(server, think_tokens_per_s=2)
+    request = JudgeRequest(user="the case", response=None, rubric=STOCK, think=ALWAYS)
+    thoughts = [(await judge.judge(request)).thought for _ in range(2)]
+    assert [each.skipped for each in thoughts if each] == [None, SkippedReasoning.OVERLOAD]
+    assert asked == 1

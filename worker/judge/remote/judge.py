@@ -20,6 +20,7 @@ from worker.judge.remote.opening import Opened, open_server, probe_body, read_pr
 from worker.judge.remote.prepare import BYTES_A_TOKEN, Prepared, Preparer
 from worker.judge.remote.run import Run, Ways
 from worker.judge.think import skipped, wanted
+from worker.judge.think_budget import ThinkBudget
 from worker.settings import JudgeSettings
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute
@@ -43,6 +44,7 @@ class RemoteJudge:
         self._stopped = False
         self._refs: dict[str | None, ModelRef] = {}
         self._thinking = 0
+        self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
         self._caller = Caller(self._remote, self._clock, self._probe)
 
     def model(self, adapter: str | None = None) -> ModelRef:
@@ -138,12 +140,18 @@ class RemoteJudge:
 
     async def _think(self, run: Run, request: JudgeRequest) -> Thought:
         """A thought, whatever happens: the verdict already stands."""
-        if self._thinking >= self._settings.think_lane:
+        tokens = request.think.max_tokens
+        if self._thinking >= self._settings.think_lane or not self._budget.take(tokens):
             return skipped(SkippedReasoning.OVERLOAD)
         self._thinking += 1
+        before = len(run.answers)
         try:
             async with asyncio.timeout(request.think.deadline_s):
-                return await run.thought()
+                thought = await run.thought()
+                # Of one that was given up nobody knows what the server wrote.
+                written = sum(answer.output_tokens for answer in run.answers[before:])
+                self._budget.give_back(max(0, tokens - written))
+                return thought
         except TimeoutError:
             return skipped(SkippedReasoning.DEADLINE)
         except (Undecided, DependencyUnavailable):
