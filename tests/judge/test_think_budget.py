@@ -1,4 +1,4 @@
-"""Tokens of reasoning a second: never more than asked for, and none lost to what was not written."""
+"""Tokens of reasoning a second: never more than allowed, and what was not written is free again."""
 
 from __future__ import annotations
 

@@ -119,6 +119,15 @@ class Writing:
     finished: Callable[[Written], bool] = lambda _: False
 
 
+Guess = Callable[[Sequence[int]], Sequence[tuple[int, ...]]]
+"""From the ids written so far to texts that may follow; whoever computes them may ignore it."""
+
+
+def no_guess(_: Sequence[int]) -> Sequence[tuple[int, ...]]:
+    """Nothing is likely to follow (a ``Guess``)."""
+    return ()
+
+
 def write_step(logits: torch.Tensor, rows: Sequence[Written], writing: Writing) -> list[int]:
     """Write the likeliest token of each row of ``logits`` (rows, vocabulary); returns them all."""
     finite = torch.isfinite(logits).all(-1).tolist()

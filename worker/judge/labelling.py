@@ -26,7 +26,7 @@ from worker.contracts.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.judge.base import Side
-from worker.judge.decode import Context, Writing, Written
+from worker.judge.decode import Context, Guess, Writing, Written
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import parse_answer
 from worker.judge.prefix import Prefix
@@ -71,8 +71,9 @@ class Computed(Protocol):
         contexts: Sequence[Context],
         budgets: Sequence[int],
         writing: Writing,
+        guesses: Sequence[Guess] = (),
     ) -> list[Written]:
-        """Greedy text behind every context."""
+        """Greedy text behind every context; ``guesses`` may save work and change none of it."""
         ...
 
     def row(self, row: int) -> object:

@@ -18,6 +18,7 @@ import torch
 from worker.contracts.verdict import Label
 from worker.judge.base import CategoryScore
 from worker.judge.decode import Context, Writing, Written, chunks
+from worker.judge.guesses import NameGuesses
 from worker.judge.labelling import Computed, Limits, decode_text
 from worker.judge.labels import AnswerTokens
 from worker.judge.parse import NamedCategory, split_categories
@@ -45,6 +46,7 @@ class Namer:
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any, limits: Limits) -> None:
         self._answer, self._tokenizer, self._limits = answer, tokenizer, limits
+        self._guesses = NameGuesses(answer, tokenizer)
 
     def name(
         self,
@@ -58,7 +60,7 @@ class Namer:
         ``rows`` are the asks' rows among the computed.
         """
         contexts = self._behind(asks, labels)
-        lines = self._write(computed, rows, contexts, [ask.category_budget for ask in asks])
+        lines = self._write(computed, rows, contexts, asks)
         places: list[tuple[int, Context, tuple[int, ...]]] = []
         found: list[list[tuple[NamedCategory, float]]] = []
         for index, (ask, context, line) in enumerate(zip(asks, contexts, lines, strict=True)):
@@ -116,7 +118,7 @@ class Namer:
         computed: Computed,
         rows: Sequence[int],
         contexts: Sequence[Context],
-        budgets: Sequence[int],
+        asks: Sequence[Ask],
     ) -> list[Written]:
         answer = self._answer
 
@@ -124,7 +126,9 @@ class Namer:
             return "\n" in decode_text(self._tokenizer, line.ids[-1:])
 
         writing = Writing(answer.stop, (answer.safe, answer.unsafe), ends_line)
-        return computed.write(rows, contexts, budgets, writing)
+        budgets = [ask.category_budget for ask in asks]
+        guesses = [self._guesses.of(ask.rubric) for ask in asks]
+        return computed.write(rows, contexts, budgets, writing, guesses)
 
     def _floor(
         self,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from worker.judge.decode import Context, GreedyStream, Writing, Written, last_logits
+from worker.judge.decode import Context, GreedyStream, Guess, Writing, Written, last_logits
 
 
 class Prefix:
@@ -100,6 +100,7 @@ class Prefix:
         contexts: Sequence[Context],
         budgets: Sequence[int],
         writing: Writing,
+        guesses: Sequence[Guess] = (),
     ) -> list[Written]:
         """Greedy text behind every context; those that end in one slot are written together."""
         written: dict[int, Written] = {}

@@ -1,8 +1,8 @@
 """How many tokens of reasoning a second may be written: the share of the device that THINK gets.
 
 What a trace may take is taken when it begins, and what it did not need is given back when it ends.
-A trace begins while anything is left, so ``T`` seconds write at most ``per_second x (T + 1)`` tokens
-and one trace more.
+A trace begins while anything is left, so ``T`` seconds write at most ``per_second x (T + 1)``
+tokens and one trace more.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 from worker.contracts.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.judge.decode import GreedyStream, Writing, Written
+from worker.judge.guesses import trace_guess
 from worker.judge.labelling import decode_text
 from worker.judge.labels import AnswerTokens
 from worker.judge.reading import Trace, TraceAsk
@@ -26,6 +27,7 @@ class TraceRules:
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
         self._answer, self._tokenizer = answer, tokenizer
+        self.guess = trace_guess(answer, tokenizer)
         self.writing = Writing(answer.stop, (answer.safe, answer.unsafe), self._answering)
 
     def trace(self, written: Written, row: object = None) -> Trace | Undecided:

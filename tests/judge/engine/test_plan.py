@@ -15,9 +15,10 @@ from transformers import (
 
 from tests.support.allocations import Allocations
 from worker.judge.decode import Context, Writing
-from worker.judge.engine import attention, before, cascade, slots
+from worker.judge.engine import attention, before, cascade, step
 from worker.judge.engine import plan_work as work
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.guessing import MOST
 from worker.judge.engine.matrix import Numerics, maker
 from worker.judge.engine.packing import Row
 from worker.judge.engine.plan import GIB, Demand, Policy, more, plan
@@ -148,7 +149,7 @@ def test_a_batch_takes_no_more_than_planned_and_half_of_it_at_least(
 ) -> None:
     """Layers, logits, and every row written on: the widest moment, counted tensor by tensor."""
     if kernel == "plain":
-        for module in (before, cascade, slots):
+        for module in (before, cascade, step):
             monkeypatch.setattr(module, "attend", attention.attend_plainly)
     model = medium(dtype)
     sizes, element = Sizes.of(model.config), dtype.itemsize
@@ -165,7 +166,7 @@ def test_a_batch_takes_no_more_than_planned_and_half_of_it_at_least(
     planned = max(
         work.forward(sizes, batch, element, "model", kernel),
         work.logits(sizes, batch, element),
-        work.naming(sizes, batch, element),
+        work.naming(sizes, batch, element, "model"),
     )
     assert measured <= planned <= 2 * measured, (planned / measured, planned, measured)
 
@@ -290,5 +291,8 @@ def _measured(forward: Forward, sizes: Sizes, lengths: list[int], prefix: object
         del found, logits
         contexts = [Context((*head, *row.ids, 5, 6), policy=len(head)) for row in rows]
         writing = Writing(frozenset(), (3, 4))
-        computed.write(range(len(rows)), contexts, [2] * len(rows), writing)
+        guess = _ids(MOST, sizes)
+        computed.write(
+            range(len(rows)), contexts, [2] * len(rows), writing, [lambda _: [guess]] * len(rows)
+        )
     return counted.peak

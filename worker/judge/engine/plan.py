@@ -159,7 +159,7 @@ def _held(demand: Demand, pinned: list[Policy]) -> list[Part]:
     if demand.think_tokens:
         lane, own = demand.think_lane, demand.event_tokens
         row = kv_bytes(sizes, own, element, held=sizes.window - 1 + work.SLACK)
-        room = own + demand.think_tokens + work.SLACK
+        room = own + demand.think_tokens + work.GUESSED + work.SLACK
         slots = _power_of_two(lane) * kv_bytes(sizes, room, element)
         detail = f"judge.think_lane {lane}: {own} + {demand.think_tokens} tokens each"
         parts.append(Part("THINK lane", lane * row + slots, detail))
@@ -184,7 +184,7 @@ def _moments(demand: Demand, recomputed: list[Policy]) -> list[Part]:
     images = min(IMAGES, rows)
     layers = work.forward(sizes, batch, element, body, demand.kernel)
     prefix = work.prefix(sizes, longest, element, body, demand.kernel, demand.host)
-    named = work.naming(sizes, batch, element)
+    named = work.naming(sizes, batch, element, body)
     size = f"{rows} events, {tokens} tokens"
     return [
         Part("a batch's layers", layers + again, size, moment=True),

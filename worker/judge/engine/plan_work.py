@@ -18,6 +18,8 @@ ASKED = 16
 """Tokens of an event whose logits are read: its answer's constant text, both branches."""
 ANSWER = 128
 """Tokens that an answer may take where it is written out."""
+GUESSED = 64
+"""Tokens of what is likely to follow, computed with each step of a row that is written on."""
 SLACK = 64
 """Tokens that sliding layers keep beyond their window, and by which slots grow."""
 PIECE = 2048
@@ -49,9 +51,7 @@ class Batch:
 
 def forward(sizes: Sizes, batch: Batch, element: int, body: Body, kernel: Kernel) -> int:
     """A batch's layers: the residual stream, what one layer makes of it, masks, kept keys."""
-    per_token = max(
-        _before(sizes, element), _attention(sizes, element), _after(sizes, element, body)
-    )
+    per_token = _layer(sizes, element, body)
     steady = batch.tokens * (per_token + _rotations(sizes, element)) + _matrix(sizes, element, body)
     steady += _masks(sizes, batch, element) + _scores(sizes, batch, kernel)
     packing = 18 * _pairs(batch) if batch.host else 0
@@ -66,11 +66,13 @@ def logits(sizes: Sizes, batch: Batch, element: int) -> int:
     return kv_bytes(sizes, batch.tokens, element) + everyone + one
 
 
-def naming(sizes: Sizes, batch: Batch, element: int) -> int:
+def naming(sizes: Sizes, batch: Batch, element: int, body: Body) -> int:
     """Every row goes on from its keys, copied into slots: categories, or an answer written out."""
-    slots = batch.tokens + batch.rows * (ANSWER + SLACK)
+    slots = batch.tokens + batch.rows * (ANSWER + GUESSED + SLACK)
+    new = batch.rows * (ASKED + GUESSED)
     read = batch.rows * ASKED * sizes.vocabulary * (FLOAT32 + element)
     step = batch.rows * sizes.vocabulary * (5 * FLOAT32 + element)
+    step += new * (_layer(sizes, element, body) + sizes.hidden * element)
     return kv_bytes(sizes, batch.tokens, element) + kv_bytes(sizes, slots, element) + read + step
 
 
@@ -88,6 +90,11 @@ def vision(sizes: Sizes, images: int, element: int) -> int:
     pixels = 3 * tower.image * tower.image
     each = tower.patches * per_patch + pixels + 2 * tower.soft * sizes.hidden
     return images * each * element
+
+
+def _layer(sizes: Sizes, element: int, body: Body) -> int:
+    """The widest moment of a layer, for one token."""
+    return max(_before(sizes, element), _attention(sizes, element), _after(sizes, element, body))
 
 
 def _before(sizes: Sizes, element: int) -> int:

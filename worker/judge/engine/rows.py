@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from worker.judge.decode import Context, Writing, Written, write_step
+from worker.judge.decode import Context, Guess, Writing, Written, no_guess
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.guessing import write_on
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.keys import OwnKV, windowed
 from worker.judge.engine.packing import Picture, Row
@@ -131,13 +132,16 @@ class ComputedRows:
         contexts: Sequence[Context],
         budgets: Sequence[int],
         writing: Writing,
+        guesses: Sequence[Guess] = (),
     ) -> list[Written]:
         written = [Written(budget) for budget in budgets]
+        guesses = guesses or [no_guess] * len(rows)
         for part in self._alike(contexts):
             self._write(
                 [rows[n] for n in part],
                 [contexts[n] for n in part],
                 [written[n] for n in part],
+                [guesses[n] for n in part],
                 writing,
             )
         return written
@@ -160,18 +164,12 @@ class ComputedRows:
         rows: Sequence[int],
         contexts: Sequence[Context],
         written: Sequence[Written],
+        guesses: Sequence[Guess],
         writing: Writing,
     ) -> None:
         slots, pending = self._slots(rows, contexts, [1] * len(rows))
         while any(pending):
-            open_rows = [n for n, ids in enumerate(pending) if ids]
-            logits = slots.extend(pending, [1 if ids else 0 for ids in pending])
-            stacked = torch.cat([logits[n] for n in open_rows])
-            tokens = write_step(stacked, [written[n] for n in open_rows], writing)
-            pending = [()] * len(pending)
-            for n, token in zip(open_rows, tokens, strict=True):
-                if not written[n].ended:
-                    pending[n] = (token,)
+            pending = write_on(self._forward, slots, pending, written, guesses, writing)
 
     def row(self, row: int) -> OwnKV:
         """Copied out of the batch, which would stay in memory with it."""

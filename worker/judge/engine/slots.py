@@ -1,7 +1,7 @@
 """Rows that go on a few tokens at a time: their own keys in buffers, their policies' keys shared.
 
 Every row owns a slot, (slots, kv_heads, room, head_dim) a layer. New tokens are written behind what
-a slot holds and only count once they are committed, so a guess costs nothing to take back.
+a slot holds and only count once they are committed, so guesses cost nothing to take back.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from worker.judge.engine.attention import Part, attend, fold, merge, unfold
-from worker.judge.engine.before import ALL, Near, added, before, near
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.keys import LayerKV, OwnKV, PrefixKV
+from worker.judge.engine.step import Held, Step
 
 _GROWTH = 64
 """Slots get room in steps of this many tokens."""
@@ -90,7 +89,24 @@ class Slots:
 
         (wanted, vocabulary) each, in float32. Without ``commit`` the slots stay as they were.
         """
-        step = _Step(self, ids)
+        states = self.states(ids, commit=commit)
+        asked = [each[len(each) - count :] for each, count in zip(states, wanted, strict=True)]
+        return list(torch.split(self._forward.logits(torch.cat(asked)), list(wanted)))
+
+    @torch.inference_mode()
+    def states(
+        self,
+        ids: Sequence[Sequence[int]],
+        guesses: Sequence[Sequence[Sequence[int]]] = (),
+        *,
+        commit: bool = True,
+    ) -> list[torch.Tensor]:
+        """What the last layer makes of ``ids[n]`` in slot n, and of each of ``guesses[n]`` behind.
+
+        (tokens, hidden) each, the row's own before its guesses; guesses are never committed.
+        """
+        there = Held(self._held, self._ends, self._prefixes)
+        step = Step(there, ids, guesses or [()] * len(ids), self._weights)
         forward, weights = self._forward, self._weights
         self._reserve(len(self), step.width, {})
         rotations = weights.rotations(step.positions)
@@ -101,7 +117,8 @@ class Slots:
             at = step.writes[layer.sliding]
             keys[step.slots, :, at] = key
             values[step.slots, :, at] = value
-            x = forward.finish(layer, x, step.attention(number, layer.sliding, query))
+            attended = step.attention(number, layer.sliding, query, self._layers[number])
+            x = forward.finish(layer, x, attended)
         if commit:
             for number, new in enumerate(ids):
                 self._ends[number] += len(new)
@@ -109,10 +126,7 @@ class Slots:
                 for held in self._held.values():
                     if held:
                         held[number] += len(new)
-        ends = step.ends
-        rows = [n for end, count in zip(ends, wanted, strict=True) for n in range(end - count, end)]
-        logits = forward.logits(x[torch.tensor(rows, dtype=torch.long, device=x.device)])
-        return list(torch.split(logits, list(wanted)))
+        return list(torch.split(x, step.counts))
 
     def _reserve(self, slots: int, room: int, joining: Mapping[bool, int]) -> None:
         """Make the buffers large enough for ``slots`` rows that each get ``room`` more tokens, one
@@ -135,96 +149,3 @@ class Slots:
                 self._layers[number] = (fresh[0], fresh[1])
             else:
                 self._layers.append((fresh[0], fresh[1]))
-
-
-class _Step:
-    """New tokens of all slots, packed, and who of them sees what."""
-
-    def __init__(self, slots: Slots, ids: Sequence[Sequence[int]]) -> None:
-        self._all, self._shape = slots, slots._weights.shape
-        device = slots._weights.device
-        counts = [len(new) for new in ids]
-        self.width = max(counts)
-        self.ends: list[int] = []
-        end = 0
-        for count in counts:
-            end += count
-            self.ends.append(end)
-        self.tokens = torch.tensor([token for new in ids for token in new], device=device)
-        owners = [n for n, count in enumerate(counts) for _ in range(count)]
-        offsets = [n for count in counts for n in range(count)]
-        self.slots = torch.tensor(owners, device=device)
-        self.offsets = torch.tensor(offsets, device=device)
-        self.positions = torch.tensor(
-            [slots._ends[n] + k for n, k in zip(owners, offsets, strict=True)], device=device
-        )
-        kinds = set(slots._sliding)
-        held = {kind: torch.tensor(slots._held[kind], device=device) for kind in kinds}
-        self.writes = {kind: held[kind][self.slots] + self.offsets for kind in kinds}
-        self._masks = {kind: self._mask(kind, held[kind]) for kind in kinds}
-        self._shared = self._policies(owners)
-        self._near: dict[int, Near | None] = {}
-
-    def attention(self, number: int, sliding: bool, query: torch.Tensor) -> torch.Tensor:
-        """(tokens, heads x head_dim)."""
-        shape, rows = self._shape, len(self._all)
-        padded = query.new_zeros(rows, self.width, *query.shape[1:])
-        padded[self.slots, self.offsets] = query
-        mask, length = self._masks[sliding]
-        keys, values = self._all._layers[number]
-        out, lse = attend(
-            fold(padded, shape.kv_heads),
-            keys[:rows, :, :length],
-            values[:rows, :, :length],
-            shape.scale,
-            mask,
-        )
-        part = unfold(out, lse, self.width)
-        own = Part(part.out[self.slots, self.offsets], part.lse[self.slots, self.offsets])
-        for prefix, index in self._shared:
-            behind = self._behind(prefix, index, number, sliding, query[index])
-            if behind is not None:
-                merged = merge(Part(own.out[index], own.lse[index]), behind)
-                own.out[index] = merged.out
-        return own.out.flatten(1)
-
-    def _behind(
-        self,
-        prefix: PrefixKV,
-        index: torch.Tensor,
-        number: int,
-        sliding: bool,
-        query: torch.Tensor,
-    ) -> Part | None:
-        """Queries of one policy's rows with its prefix; None where none sees any of it."""
-        layer = prefix.layers[number]
-        seen: Near | None = ALL
-        if sliding:
-            if id(prefix) not in self._near:
-                first, count = prefix.first(number), layer[0].shape[1]
-                self._near[id(prefix)] = near(
-                    self.positions[index], first, count, self._shape, query.dtype
-                )
-            seen = self._near[id(prefix)]
-        return before(query, layer, seen, self._shape)
-
-    def _mask(self, sliding: bool, held: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """Who sees which of the slots' keys, and how many of these there are."""
-        length = int(held.max()) + self.width
-        keys = torch.arange(length, device=held.device)
-        last = held[:, None] + torch.arange(self.width, device=held.device)[None, :]
-        seen = keys[None, None, :] <= last[:, :, None]
-        if sliding:
-            # Within a slot, a distance between slots of a buffer is a distance between positions.
-            seen &= last[:, :, None] - keys[None, None, :] < self._shape.window
-        return added(seen, self._shape, self._all._weights.dtype), length
-
-    def _policies(self, owners: Sequence[int]) -> list[tuple[PrefixKV, torch.Tensor]]:
-        """The tokens of every policy with a prefix."""
-        found: dict[int, tuple[PrefixKV, list[int]]] = {}
-        for token, owner in enumerate(owners):
-            prefix = self._all._prefixes[owner]
-            if prefix is not None:
-                found.setdefault(id(prefix), (prefix, []))[1].append(token)
-        device = self._all._weights.device
-        return [(prefix, torch.tensor(own, device=device)) for prefix, own in found.values()]

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from worker.errors import Undecided
-from worker.judge.decode import Written, write_step
+from worker.judge.decode import Written
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.guessing import MOST, write_on
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.keys import OwnKV
 from worker.judge.engine.packing import Row
@@ -54,7 +53,7 @@ class PackedTraces:
         before = self._started
         try:
             for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
-                self._slots.add(own, len(pending) + ask.budget)
+                self._slots.add(own, len(pending) + ask.budget + MOST)
                 self._numbers.append(self._started)
                 self._written.append(Written(ask.budget))
                 self._pending.append(pending)
@@ -66,9 +65,10 @@ class PackedTraces:
         return range(before, self._started)
 
     def step(self) -> list[tuple[int, Trace | Undecided]]:
-        logits = torch.cat(self._slots.extend(self._pending, [1] * len(self._pending)))
-        tokens = write_step(logits, self._written, self._rules.writing)
-        self._pending = [(token,) for token in tokens]
+        guesses = [self._rules.guess] * len(self._pending)
+        self._pending = write_on(
+            self._forward, self._slots, self._pending, self._written, guesses, self._rules.writing
+        )
         ended = [n for n, written in enumerate(self._written) if written.ended]
         results = []
         for place in reversed(ended):
