@@ -16,10 +16,7 @@ class Cascade:
 
     def __init__(self, queries: Queries, shape: Shape, dtype: torch.dtype) -> None:
         self._queries, self._shape, self._dtype = queries, shape, dtype
-        self._own = [
-            {kind: added(seen, shape, dtype) for kind, seen in group.seen.items()}
-            for group in queries.groups
-        ]
+        self._own = [_added(group, shape, dtype) for group in queries.groups]
         self._near: dict[int, Near | None] = {}
 
     def __call__(
@@ -98,3 +95,10 @@ class Cascade:
                 self._near[id(whose)] = near(positions, first, count, self._shape, self._dtype)
             seen = self._near[id(whose)]
         return before(query, layer, seen, self._shape)
+
+
+def _added(group: Group, shape: Shape, dtype: torch.dtype) -> dict[bool, torch.Tensor]:
+    """A group's masks; both kinds of layers share one where the window bounds nothing."""
+    full = added(group.seen[False], shape, dtype)
+    same = group.seen[True] is group.seen[False]
+    return {False: full, True: full if same else added(group.seen[True], shape, dtype)}

@@ -11,12 +11,14 @@ A row may end in branches: continuations that see the row but not each other.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from worker.judge.engine.keys import OwnKV, PrefixKV
+from worker.judge.engine.seen import own_tokens
 from worker.judge.engine.weights import Shape
 
 ALIKE = 0.7
@@ -58,17 +60,21 @@ class Row:
         return len(self.prefix) if self.prefix is not None else 0
 
     @property
-    def tokens(self) -> tuple[int, ...]:
-        return tuple(token for part in (self.ids, *self.branches) for token in part)
+    def count(self) -> int:
+        """New tokens, branches included."""
+        return len(self.ids) + sum(map(len, self.branches))
 
-    def places(self) -> tuple[list[int], list[int]]:
-        """Position and branch (0: none) of every token."""
-        start, trunk = self.start, len(self.ids)
-        positions, branch = list(range(start, start + trunk)), [0] * trunk
-        for number, ids in enumerate(self.branches, start=1):
-            positions += range(start + trunk, start + trunk + len(ids))
-            branch += [number] * len(ids)
-        return positions, branch
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return tuple(itertools.chain(self.ids, *self.branches))
+
+    def places(self) -> list[int]:
+        """Position of every token; branches begin again behind the row's own."""
+        behind = self.start + len(self.ids)
+        positions = list(range(self.start, behind))
+        for ids in self.branches:
+            positions += range(behind, behind + len(ids))
+        return positions
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Group:
     """Rows whose own tokens meet in one padded call.
 
     ``keys`` (rows, K) and ``queries`` (rows, Q) index packed tokens and queries, ``real`` marks
-    queries that are no padding, ``seen`` (rows, Q, K) says who sees whom, per kind of layer.
+    queries that are no padding, ``seen`` (rows or 1, Q, K) says who sees whom, per kind of layer.
     """
 
     keys: torch.Tensor
@@ -122,21 +128,18 @@ class Packed:
 def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
     """Lay rows out; everything is built on the host and moved over once."""
     prefixes = {id(row.prefix): number for number, row in enumerate(rows)}
-    order = sorted(
-        range(len(rows)), key=lambda n: (prefixes[id(rows[n].prefix)], -len(rows[n].tokens))
-    )
+    order = sorted(range(len(rows)), key=lambda n: (prefixes[id(rows[n].prefix)], -rows[n].count))
     ordered = [rows[n] for n in order]
     tokens = [row.tokens for row in ordered]
     spans, end = [], 0
     for each in tokens:
         spans.append(range(end, end + len(each)))
         end += len(each)
-    places = [row.places() for row in ordered]
-    positions = torch.tensor([p for each, _ in places for p in each])
+    positions = torch.tensor([place for row in ordered for place in row.places()])
     wanted = [span.start + n for row, span in zip(ordered, spans, strict=True) for n in row.wanted]
     everything = [list(span) for span in spans]
     asked = [[span.start + n for n in row.wanted] for row, span in zip(ordered, spans, strict=True)]
-    groups = [_group(each, ordered, spans, places, shape) for each in _alike(ordered, spans)]
+    groups = [_group(each, ordered, spans, shape, device) for each in _alike(ordered, spans)]
     return Packed(
         rows=ordered,
         order=order,
@@ -144,8 +147,8 @@ def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
         ids=torch.tensor([token for each in tokens for token in each], device=device),
         positions=positions.to(device),
         wanted=torch.tensor(wanted, dtype=torch.long, device=device),
-        all=_queries(ordered, everything, positions, groups, device),
-        last=_queries(ordered, asked, positions, groups, device),
+        all=_queries(ordered, everything, everything, positions, groups, device),
+        last=_queries(ordered, asked, everything, positions, groups, device),
         pictures=[
             (span.start, row.picture)
             for row, span in zip(ordered, spans, strict=True)
@@ -156,7 +159,7 @@ def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
 
 @dataclass(frozen=True)
 class _Square:
-    """Rows of one group with every pair of their tokens."""
+    """Rows of one group with every pair of their tokens (see ``seen.own_tokens``)."""
 
     members: list[int]
     starts: torch.Tensor
@@ -182,42 +185,25 @@ def _group(
     members: list[int],
     rows: Sequence[Row],
     spans: Sequence[range],
-    places: Sequence[tuple[list[int], list[int]]],
     shape: Shape,
+    device: torch.device,
 ) -> _Square:
     width = max(len(spans[n]) for n in members)
-    size = (len(members), width)
-    positions = torch.zeros(size, dtype=torch.long)
-    branch, image = torch.zeros_like(positions), torch.zeros_like(positions)
-    lengths = torch.tensor([len(spans[n]) for n in members])
-    for place, n in enumerate(members):
-        own, branches = places[n]
-        positions[place, : len(own)] = torch.tensor(own)
-        branch[place, : len(own)] = torch.tensor(branches)
-        picture = rows[n].picture
-        if picture is not None:
-            image[place, picture.start : picture.end] = 1
-    index = torch.arange(width)
-    real = index[None, None, :] < lengths[:, None, None]
-    causal = index[:, None] >= index[None, :]
-    same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-    # An image's tokens see each other both ways; looking back, the window bounds them too.
-    both = (image[:, None, :] == 1) & (image[:, :, None] == 1)
-    full = ((causal & same) | both) & real
-    near = positions[:, :, None] - positions[:, None, :] < shape.window
-    seen = {False: full, True: full & near}
+    seen = own_tokens([rows[n] for n in members], width, shape.window, device)
     starts = torch.tensor([spans[n].start for n in members])
+    lengths = torch.tensor([len(spans[n]) for n in members])
     return _Square(members, starts, lengths, seen, rows[members[0]].past)
 
 
 def _queries(
     rows: Sequence[Row],
     asked: Sequence[Sequence[int]],
+    everything: Sequence[Sequence[int]],
     positions: torch.Tensor,
     squares: Sequence[_Square],
     device: torch.device,
 ) -> Queries:
-    """Queries in packed order; ``asked`` are each row's, as packed token indexes."""
+    """Queries in packed order; ``asked`` are each row's among ``everything``, as packed indexes."""
     firsts, end = [], 0
     shared: list[Shared] = []
     for row, each in zip(rows, asked, strict=True):
@@ -234,8 +220,7 @@ def _queries(
         most = max(len(asked[n]) for n in square.members)
         if most == 0:
             continue
-        width = square.seen[False].shape[2]
-        index = torch.arange(width)
+        index = torch.arange(square.seen[False].shape[2])
         keys = square.starts[:, None] + torch.minimum(index, square.lengths[:, None] - 1)
         queries = torch.zeros((len(square.members), most), dtype=torch.long)
         local = torch.zeros_like(queries)
@@ -243,11 +228,23 @@ def _queries(
         for place, n in enumerate(square.members):
             count = len(asked[n])
             queries[place, :count] = torch.arange(firsts[n], firsts[n] + count)
-            local[place, :count] = torch.tensor(asked[n], dtype=torch.long) - square.starts[place]
+            if asked is not everything:
+                local[place, :count] = torch.tensor(asked[n]) - square.starts[place]
             real[place, :count] = True
-        at = torch.arange(len(square.members))[:, None]
-        seen = {kind: mask[at, local].to(device) for kind, mask in square.seen.items()}
+        seen = square.seen
+        if asked is not everything:
+            seen = _asked_for(seen, local.to(device))
         groups.append(
             Group(keys.to(device), queries.to(device), real.to(device), seen, square.past)
         )
     return Queries(positions[flat].to(device), shared, groups)
+
+
+def _asked_for(seen: dict[bool, torch.Tensor], local: torch.Tensor) -> dict[bool, torch.Tensor]:
+    """The masks' rows of those queries only, (rows, queries) in places of their own row."""
+    at = torch.arange(len(local), device=local.device)[:, None]
+    picked: dict[int, torch.Tensor] = {}
+    for mask in seen.values():
+        if id(mask) not in picked:
+            picked[id(mask)] = mask[at if len(mask) > 1 else 0, local]
+    return {kind: picked[id(mask)] for kind, mask in seen.items()}
