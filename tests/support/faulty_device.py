@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from worker.errors import Undecided
 from worker.judge.device import Device, Fault, Prefill, Traces
@@ -42,8 +42,8 @@ class FaultyDevice:
     def prefill(self, adapter: str | None, ask: Ask) -> Prefill | None:
         return self._device.prefill(adapter, ask)
 
-    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
-        self._device.warm(adapter, prefix)
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
+        return self._device.warm(adapter, prefix)
 
     def traces(self, adapter: str | None) -> Traces:
         return self._device.traces(adapter) if self.write is None else _Canned(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from worker.contracts.codes import UndecidedReason
@@ -59,8 +59,8 @@ class Device(Protocol):
         """How to compute a context too long for one batch; None where it is not."""
         ...
 
-    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
-        """Compute a policy's prefix before its first event."""
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
+        """Compute a policy's prefix before its first event, a piece a step."""
         ...
 
     def traces(self, adapter: str | None) -> Traces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from worker.errors import Undecided
 from worker.judge.device import Fault
@@ -46,8 +46,9 @@ class PlainDevice:
     def prefill(self, adapter: str | None, ask: Ask) -> None:
         """The plain model reads every context in one piece."""
 
-    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
         """Nothing is kept that could be warm."""
+        return iter(())
 
     def traces(self, adapter: str | None) -> PlainTraces:
         checkpoint = self._checkpoint

@@ -14,16 +14,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from worker.clock import Clock
 from worker.contracts.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, FatalError, Undecided, WorkerError
 from worker.judge.batching import pick_packed, pick_padded
-from worker.judge.device import Device, DeviceLost, DeviceUnwell, Prefill, Traces, run_isolated
+from worker.judge.device import Device, DeviceLost, DeviceUnwell, Prefill, run_isolated
 from worker.judge.reading import Ask, Reading, TraceAsk
-from worker.judge.tickets import Ticket, Timed, deliver
+from worker.judge.tickets import Chore, Lane, Ticket, Timed, deliver
 from worker.telemetry import instruments
 from worker.telemetry.event_span import kept_context, shared_span
 from worker.telemetry.names import Attribute, Span
@@ -36,15 +35,6 @@ MAX_LINKS = 128
 
 class LaneFull(Exception):
     """The THINK lane takes no more: the trace is shed, the verdict stands."""
-
-
-@dataclass(eq=False)
-class _Lane:
-    """The traces of one adapter, and who waits for each."""
-
-    adapter: str | None
-    traces: Traces
-    waiting: dict[int, Ticket]
 
 
 class Scheduler:
@@ -65,9 +55,9 @@ class Scheduler:
         self._wake = threading.Condition()
         self._verdicts: deque[Ticket] = deque()
         self._traces: deque[Ticket] = deque()
-        self._lanes: deque[_Lane] = deque()
+        self._lanes: deque[Lane] = deque()
         self._long: deque[tuple[Ticket, Prefill]] = deque()
-        self._chores: deque[tuple[Callable[[], object], Ticket]] = deque()
+        self._chores: deque[tuple[Chore, Ticket]] = deque()
         self._in_hand: list[Ticket] = []  # taken off their queues in this turn of the thread
         self._canary: tuple[Ask, str | None] | None = None
         self._pick = pick_packed if device.packed else pick_padded
@@ -102,8 +92,8 @@ class Scheduler:
         finally:
             self._thinking -= 1
 
-    async def run(self, chore: Callable[[], object]) -> None:
-        """Run something on the device thread, in front of the next batch.
+    async def run(self, chore: Chore) -> None:
+        """Run something on the device thread, a step of it in front of each batch.
 
         Raises:
             DependencyUnavailable, FatalError: as ``read``; else what the chore raises.
@@ -182,13 +172,12 @@ class Scheduler:
                 self._wake.wait()
             if self._refused:
                 return False
-            chores = list(self._chores)
-            self._chores.clear()
-            self._in_hand += [ticket for _, ticket in chores]
+            chore = self._chores.popleft() if self._chores else None
+            self._in_hand += [chore[1]] if chore else []
             batch = self._take(self._verdicts)
             starting = self._take(self._traces)
-        for chore, ticket in chores:
-            self._do(chore, ticket)
+        if chore:
+            self._do(*chore)
         batch = self._set_apart(batch)
         if batch:
             self._read(batch)
@@ -200,17 +189,23 @@ class Scheduler:
             self._step()
         return True
 
-    def _do(self, chore: Callable[[], object], ticket: Ticket) -> None:
+    def _do(self, chore: Chore, ticket: Ticket) -> None:
+        """One step of a chore; it goes on in the next turn, before other chores."""
         ticket.started_at = self._busy_since = self._clock.monotonic()
         try:
-            chore()
+            steps = chore()
+            done = next(steps, self) is self
         except Exception as error:
             unavailable = DependencyUnavailable("judge", f"{type(error).__name__} on the device")
             self._answer([ticket], unavailable)
             if self._device.fault(error) == "lost" or not self._device.recover():
                 raise DeviceLost(type(error).__name__) from error
         else:
-            self._deliver([(ticket, None)])
+            if done:
+                self._deliver([(ticket, None)])
+            else:
+                with self._wake:
+                    self._chores.appendleft((lambda: steps, ticket))
         finally:
             self._busy_since = None
 
@@ -299,7 +294,7 @@ class Scheduler:
         with self._on_device(tickets, "yes"):
             try:
                 if lane is None:
-                    lane = _Lane(adapter, self._device.traces(adapter), {})
+                    lane = Lane(adapter, self._device.traces(adapter), {})
                 asks = [ticket.ask for ticket in tickets]
                 numbers = lane.traces.add(asks)  # type: ignore[arg-type]
             except Exception as error:

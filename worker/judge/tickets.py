@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.trace import SpanContext
 
+from worker.judge.device import Traces
 from worker.judge.reading import Ask, TraceAsk
+
+Chore = Callable[[], Iterator[object]]
+"""Work of the judge's own, done step by step; called on the device thread as its steps are."""
 
 
 @dataclass
@@ -34,6 +38,15 @@ class Ticket:
     link: SpanContext | None
     tokens: int
     started_at: float = 0.0
+
+
+@dataclass(eq=False)
+class Lane:
+    """The traces of one adapter that are being written, and who waits for each."""
+
+    adapter: str | None
+    traces: Traces
+    waiting: dict[int, Ticket]
 
 
 def deliver(results: Iterable[tuple[Ticket, Any]], now: float) -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from tests.support import oracle
-from tests.support.engine_cases import Case, Source
+from tests.support.engine_cases import Case, Source, text
 from worker.contracts.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.judge.engine.device import Engine, EngineDevice
 from worker.judge.engine.packing import Row
+from worker.judge.engine.prefixes import PIECE
 from worker.judge.engine.rows import rows_for
 from worker.judge.loading import Checkpoint
 from worker.judge.reading import Reading
@@ -129,6 +130,20 @@ def test_a_policy_displaced_while_a_batch_needs_it_is_still_the_batchs(
     for case, logits in zip(cases, engine.forward.run(asked).logits, strict=True):
         alone = oracle.logits(plain.model, case.context)[-1]
         assert (logits[0] - alone).abs().max() <= 1e-4
+
+
+def test_a_policy_needed_while_it_is_computed_is_kept_once(
+    room_for: Callable[[float], Engine], plain: Checkpoint
+) -> None:
+    """An event between two pieces may pin it first; its bytes are counted once."""
+    source = Source(plain, 14)
+    long = text(source.rng, PIECE + 9, PIECE + 9)
+    prefixes = room_for(500).prefixes
+    pieces = prefixes.pinning(long)
+    next(pieces)
+    taken = prefixes.get(long).bytes
+    assert list(pieces) == []
+    assert (len(prefixes), prefixes.bytes) == (1, taken)
 
 
 def test_kept_keys_are_never_written_to(engine: EngineDevice, plain: Checkpoint) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -150,3 +152,42 @@ async def test_a_policy_longer_than_the_window_judges_and_one_longer_than_the_co
         await rig.judge.judge(request("Hello", rubric=whole))
     assert caught.value.reason is UndecidedReason.CONTEXT_TOO_LONG
     assert await rig.judge.judge(request("Hello", rubric=RUBRICS[0]))
+
+
+async def test_a_long_policy_that_goes_live_does_not_hold_up_events(open_rig: Open) -> None:
+    """Between two pieces of its computation whatever waits is read, and it is whole in the end."""
+    rig = await open_rig(max_batch=2)
+    lines = "\n".join(f"- talk of number {n} and what follows from it" for n in range(120))
+    long = make_rubric("policy", f"Judge this.\n\n### Policy\n{lines}", ("number",))
+    engine, queue = rig.judge._device.engine(None), rig.judge._scheduler
+    forward, done, ready = engine.forward.run, list[str](), threading.Event()
+
+    def noted(rows: Any, **kwargs: Any) -> Any:
+        done.append("piece" if len(rows) == 1 and len(rows[0].ids) >= 500 else "batch")
+        return forward(rows, **kwargs)
+
+    rig.device.before = lambda _: ready.wait(WAIT_S)
+    short = [asyncio.create_task(rig.judge.judge(request(f"n {n}"))) for n in range(12)]
+    live = asyncio.create_task(rig.judge.prepare(long))
+    deadline = time.monotonic() + WAIT_S
+    async with asyncio.timeout(WAIT_S):
+        while not (queue._chores and queue.waiting() >= 8):
+            assert time.monotonic() < deadline, "they never queued"
+            await asyncio.sleep(0.01)
+        engine.forward.run = noted
+        ready.set()
+        await asyncio.gather(live, *short)
+    pieces = [place for place, what in enumerate(done) if what == "piece"]
+    assert len(pieces) == 2
+    assert "batch" in done[pieces[0] : pieces[1]]
+    misses = engine.prefixes.misses
+    judged = await rig.judge.judge(request("Hello", rubric=long))
+    assert engine.prefixes.misses == misses, "it was not whole"
+    prompter = Prompter(rig.judge.checkpoint, context_budget=0)
+    alone = oracle.read(
+        rig.judge.checkpoint,
+        rig.judge.checkpoint.model,
+        request("Hello", rubric=long),
+        prompter,
+    )
+    assert judged.user.score == pytest.approx(alone.user.score, abs=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from worker.clock import Clock
 from worker.errors import Undecided
@@ -148,8 +148,8 @@ class EngineDevice:
         engine = self.engine(adapter)
         return LongContext(engine.forward, engine.prefixes, engine.images, ask, piece)
 
-    def warm(self, adapter: str | None, prefix: Sequence[int]) -> None:
-        self.engine(adapter).prefixes.pin(tuple(prefix))
+    def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
+        return self.engine(adapter).prefixes.pinning(tuple(prefix))
 
     def traces(self, adapter: str | None) -> PackedTraces:
         engine = self.engine(adapter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.keys import OwnKV, PrefixKV, windowed
@@ -49,13 +50,24 @@ class Prefixes:
         return prefix
 
     def pin(self, ids: tuple[int, ...]) -> None:
-        """Make room for a prefix and compute it; one that is there counts as used last."""
+        """``pinning``, all of it at once."""
+        for _ in self.pinning(ids):
+            pass
+
+    def pinning(self, ids: tuple[int, ...]) -> Generator[None]:
+        """Make room for a prefix and compute it, a piece a step: a long policy that goes live holds
+        up no event for longer. One that is there counts as used last."""
         if not ids:
             return
+        if ids not in self._pinned:
+            prefix = yield from self._pieces(ids)
+            if ids not in self._pinned:  # an event may have needed it meanwhile
+                self._place(ids, prefix)
         if ids in self._pinned:
             self._pinned[ids] = self._pinned.pop(ids)
-            return
-        prefix = self._compute(ids)
+
+    def _place(self, ids: tuple[int, ...], prefix: PrefixKV) -> None:
+        """Pin it in place of those that were used the longest ago, if it is worth it."""
         if prefix.bytes > self._budget:
             logger.warning(
                 "a policy of %d tokens takes %d bytes of keys and values and is computed anew for "
@@ -71,9 +83,21 @@ class Prefixes:
         self.bytes += prefix.bytes
 
     def _compute(self, ids: tuple[int, ...]) -> PrefixKV:
+        pieces = self._pieces(ids)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                computed: PrefixKV = end.value
+                return computed
+
+    def _pieces(self, ids: tuple[int, ...]) -> Generator[None, None, PrefixKV]:
+        """Compute a prefix, stopping before every piece but the first."""
         past: OwnKV | None = None
         sliding = [layer.sliding for layer in self._forward.weights.layers]
         for start in range(0, len(ids), PIECE):
+            if start:
+                yield
             row = Row(ids=ids[start : start + PIECE], past=past)
             kept = self._forward.run([row], keep=[True]).kept[0]
             assert kept is not None
