@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tests.support import oracle
-from tests.support.engine_cases import Case, Source, text
+from tests.support.engine_cases import IMAGE, WINDOW, Case, Source, text
 from worker.contracts.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.judge.engine.device import Engine, EngineDevice
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import PIECE
-from worker.judge.engine.rows import rows_for
+from worker.judge.engine.rows import going_on, rows_for
 from worker.judge.loading import Checkpoint
 from worker.judge.reading import Reading
 
@@ -194,6 +194,21 @@ def test_an_image_goes_through_the_tower_once(open_engine: Open, plain: Checkpoi
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
+
+
+def test_what_ends_inside_an_image_is_not_gone_on_from(
+    engine: EngineDevice, plain: Checkpoint
+) -> None:
+    """Its tokens see each other both ways, so half of them were computed wrongly."""
+    (case,) = images(plain, 15, 1)
+    context, run = case.context, engine.engine(None)
+    start = context.types.index(1) - context.policy
+    own = context.ids[context.policy :]
+    for count in range(start + 1, start + IMAGE + 2):
+        part = Row(own[:count], run.prefixes.get(context.ids[: context.policy]))
+        (known,) = run.forward.run([part], keep=[True]).kept
+        inside = count < start + IMAGE
+        assert (going_on(context, known, WINDOW) is None) is inside, count
 
 
 def test_images_are_kept_within_their_bytes(open_engine: Open, plain: Checkpoint) -> None:

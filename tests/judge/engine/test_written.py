@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -153,6 +154,33 @@ def test_traces_that_found_no_memory_leave_the_others_as_they_were(
                 equal += 1
     assert open_asks == {} or {*open_asks} <= {*ended}
     assert equal + len(ended) == 8
+
+
+def test_a_row_of_no_numbers_leaves_nothing_to_the_one_that_takes_its_slot(
+    engine: EngineDevice, plain: Checkpoint
+) -> None:
+    """A NaN shines through a mask: what follows in its place is not touched by it."""
+    source = Source(plain, 8)
+    made = asks(engine, [source.case() for _ in range(12)], source, _unseen())
+    made = [ask for ask in made if ask.row is not None]
+    made.sort(key=lambda ask: len(ask.context) - ask.context.policy)
+    *short, bad, longest = made
+    assert bad.row is not None
+    layers = tuple((key * float("nan"), value * float("nan")) for key, value in bad.row.layers)
+    bad = dataclasses.replace(bad, row=dataclasses.replace(bad.row, layers=layers))
+    for ask in short[:4]:
+        lane = engine.traces(None)
+        # The longest makes every slot as wide as the one that is given up.
+        first, second = lane.add([dataclasses.replace(longest, budget=60), bad])
+        found = dict(lane.step())
+        assert isinstance(found.pop(second), Undecided)
+        assert first not in found, "it has to be there as long as the others"
+        (number,) = lane.add([ask])
+        while number not in found:
+            found.update(lane.step())
+        trace = found[number]
+        assert isinstance(trace, Trace)
+        assert list(trace.ids) == oracle.generate(plain.model, ask.context, (), ask.budget)
 
 
 def _unseen() -> dict[str, int]:
