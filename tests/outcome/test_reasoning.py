@@ -61,6 +61,23 @@ def test_thinking_alone_never_lowers_the_floor(when: str) -> None:
     assert decided(when, 0.9, thought(0.0), FLOOR).outcome == "unsafe"
 
 
+@pytest.mark.parametrize("named", [("Violence",), ("Violence", "Sexual"), ()])
+def test_under_unsafe_a_trace_that_names_only_suppressed_categories_clears_nothing(
+    named: tuple[str, ...],
+) -> None:
+    """The score was unsafe for another reason, or for one it did not name: talking the model into
+    an allowed name behind it is no way out. Where the score named only allowed ones, it is."""
+    lax = policy(think=Think(when="unsafe"), builtin=BuiltinPass(suppress=("Sexual",)))
+
+    def behind(*score_names: str) -> Decision:
+        judged = judgement(0.9, *score_names, thought=thought(0.9, "Sexual"))
+        return decide(lax, [PassResult(source="builtin", judgement=judged)], [])
+
+    assert behind(*named).outcome == "unsafe"
+    assert [each.name for each in behind(*named).categories] == [*named[:1]]
+    assert behind("Sexual").outcome == "safe"
+
+
 def test_a_floor_that_only_the_trace_came_near_is_not_cleared_with_a_suppressed_name() -> None:
     """The trace names a suppressed category, with the floor at 0.3 behind it."""
     lax = policy(think=Think(when="always"), builtin=BuiltinPass(suppress=("Sexual",)))

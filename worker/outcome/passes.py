@@ -86,6 +86,11 @@ def read(result: PassResult, policy: Policy) -> Reading:
     if floor:
         return _raise_to_floor(reading, judgement, floor_score)
     if reading.unsafe and suppressed and not kept and complete:
+        if policy.think.when == "unsafe":
+            # The score has decided, by names of its own: what a trace says instead clears nothing.
+            own = _suppress(result.source, policy, judgement.categories)[0]
+            if own or not judgement.categories:
+                return msgspec.structs.replace(reading, categories=own)
         return _cleared(reading)
     return reading
 
