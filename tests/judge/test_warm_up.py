@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.judge.conformance import IMAGE, request
+from worker.errors import ConfigurationError
 from worker.judge.base import Judgement, ThinkPlan
 from worker.judge.engine.fusing import graphs
 from worker.telemetry import instruments
@@ -44,6 +46,18 @@ async def test_no_event_ever_waits_for_a_compiler(open_rig: Open, checkpoint: Pa
     assert rig.judge.kept().graphs == kept.graphs, "traffic met what was not compiled"
     ((value, labels),) = _observed()
     assert (value, labels) == (kept.graphs, {})
+
+
+async def test_a_machine_without_a_compiler_is_refused_at_the_start(
+    open_rig: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words of ours, before anything is judged, with what to change."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "none"),))
+    torch._dynamo.reset()
+    with pytest.raises(ConfigurationError, match=r"judge\.compile"):
+        await open_rig(compile=True)
+    torch._dynamo.reset()
 
 
 def _observed() -> list[tuple[float, dict[str, Any]]]:

@@ -20,6 +20,7 @@ from worker.contracts.verdict import Verdict
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
 KEPT = "moderation_judge_reuse_bytes"
+GRAPHS = "moderation_judge_graphs"
 USES = "moderation_judge_reuse_total"
 LOCAL = {"backend": "local", "model": "tiny", "device": "cpu", "threads": 1, "prefill_tokens": 64}
 CLOSE = 1e-3
@@ -124,8 +125,14 @@ async def test_every_numerics_judges_and_is_named(
 ) -> None:
     """Each event is decided, and its verdict says by which numbers."""
     both.change(judge=fields)
-    count = await write_all(both)
-    with WorkerProcess(both.config, tmp_path / "log"):
+    with WorkerProcess(both.config, tmp_path / "log") as worker:
+        await asyncio.to_thread(worker.wait_ready)
+        compiled = worker.metric(GRAPHS) if "compile" in fields else 0
+        count = await write_all(both)
         verdicts = await both.until(count)
+        if compiled:
+            assert worker.metric(GRAPHS) == compiled, "an event waited for a compiler"
+            assert f"{compiled:.0f} graphs compiled in" in worker.get("/")[1].decode()
+        assert ("compile" in fields) == (compiled > 0)
     assert {verdict.undecided_reason for verdict in verdicts} == {None}
     assert {verdict.model.numerics for verdict in verdicts} == {named}

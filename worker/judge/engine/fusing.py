@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from worker.errors import ConfigurationError
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.packing import Row
 
@@ -17,9 +18,20 @@ SIZES = (40, 5, 1)
 
 
 def fuse(forward: Forward) -> None:
-    """Compile both halves of a layer; blocking, for as long as it takes."""
-    for count in SIZES:
-        forward.run([Row(ids=(0,) * count, wanted=(count - 1,))])
+    """Compile both halves of a layer; blocking, for as long as it takes.
+
+    Raises:
+        ConfigurationError: this machine cannot compile them.
+    """
+    try:
+        for count in SIZES:
+            forward.run([Row(ids=(0,) * count, wanted=(count - 1,))])
+    except (torch._dynamo.exc.TorchDynamoException, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ConfigurationError(
+            f"judge.compile: torch cannot compile here ({type(error).__name__}: {first}); install "
+            "a C++ compiler, or set judge.compile to false"
+        ) from error
 
 
 def graphs() -> int:
