@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check bench tiny clean
+.PHONY: help demo test test-vllm check bench tiny clean
 
 help: ## List these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ demo: $(READY) ## Stream scripted conversations through the real worker, on this
 
 test: $(READY) ## Run every test, with a real Kafka and a real S3 API where their tools are present
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(READY) ## Hold the judge to a real vLLM server on this CPU; the first time fetches about 6 GB
+	@$(BIN)/python -m pytest tests/vllm/agreement.py $(ARGS)
 
 check: $(READY) ## Format, lint and strict types
 	@$(BIN)/ruff format --check .
