@@ -12,6 +12,7 @@ from typing import Any
 from worker.judge.base import Rubric
 from worker.judge.decode import Guess
 from worker.judge.labels import AnswerTokens
+from worker.judge.loading import encoder
 from worker.policy.taxonomy import BUILTIN
 
 _FRONT = "User Safety: unsafe\nSafety Categories:"
@@ -21,7 +22,7 @@ class NameGuesses:
     """Guesses in category lines: from its first token on, a name is what a rubric calls it."""
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
-        self._comma, self._tokenizer = answer.comma, tokenizer
+        self._comma, self._encode = answer.comma, encoder(tokenizer)
         self._of = lru_cache(maxsize=256)(self._spelled)
 
     def of(self, rubric: Rubric) -> Guess:
@@ -42,22 +43,20 @@ class NameGuesses:
         known = dict.fromkeys(rubric.categories)
         if rubric.mode == "builtin":
             known.update(dict.fromkeys(BUILTIN))
-        front = self._encoded(_FRONT)
+        front = tuple(self._encode(_FRONT))
         spelled = []
         for name in known:
-            ids = self._encoded(f"{_FRONT} {name}")
+            ids = tuple(self._encode(f"{_FRONT} {name}"))
             if ids[: len(front)] == front:
                 spelled.append((*ids[len(front) :], *self._comma))
         return tuple(spelled)
 
-    def _encoded(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
 
 def trace_guess(answer: AnswerTokens, tokenizer: Any) -> Guess:
     """The opening tag at a trace's beginning; behind an empty line its end, and the answer's."""
-    opening = tuple(tokenizer.encode("<think>\n", add_special_tokens=False))
-    closing = (*tokenizer.encode("</think>", add_special_tokens=False), answer.user[0])
+    encode = encoder(tokenizer)
+    opening = tuple(encode("<think>\n"))
+    closing = (*encode("</think>"), answer.user[0])
     breaks = lru_cache(maxsize=1024)(lambda token: not tokenizer.decode([token]).strip("\n"))
 
     def guess(ids: Sequence[int]) -> list[tuple[int, ...]]:

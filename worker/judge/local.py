@@ -44,7 +44,7 @@ from worker.telemetry.redact import Public
 
 logger = logging.getLogger(__name__)
 
-_PREPARING = 2
+_PREPARING = max(2, min(8, (os.cpu_count() or 2) // 2))
 """Threads that tokenise and preprocess images; both let go of the interpreter while they work."""
 
 
