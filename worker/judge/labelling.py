@@ -15,6 +15,7 @@ parsed instead.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ class Computed(Protocol):
         ...
 
 
+Chances = dict[int, float]
+"""Log-probabilities of the answer's own tokens at one place; NaN where logits are not finite."""
+
+
 class Labels:
     """What logits behind the constant text mean, whoever computed them."""
 
@@ -89,20 +94,36 @@ class Labels:
     ) -> None:
         self._answer, self._tokenizer = answer, tokenizer
         self._min_constant = min_constant
+        asked = (*answer.user, *answer.response, answer.safe, answer.unsafe)
+        self._asked = {token: place for place, token in enumerate(dict.fromkeys(asked))}
+
+    def _chances(self, logits: Sequence[torch.Tensor]) -> list[list[Chances]]:
+        """Of every context's logits (places, vocabulary) what labels are read from; on the host
+        after one move, however many contexts there are."""
+        columns = torch.tensor(list(self._asked), device=logits[0].device)
+        picked = []
+        for each in logits:
+            wide = each.float()
+            own = wide[:, columns] - torch.logsumexp(wide, -1, keepdim=True)
+            finite = torch.isfinite(wide).all(-1, keepdim=True)
+            picked.append(own.masked_fill(~finite, math.nan))
+        rows: list[list[float]] = torch.cat(picked).tolist()
+        places = iter(dict(zip(self._asked, row, strict=True)) for row in rows)
+        return [list(itertools.islice(places, len(each))) for each in logits]
 
     def _competition(
-        self, logprobs: torch.Tensor, tail: tuple[int, ...], position: int
+        self, chances: Sequence[Chances], tail: tuple[int, ...], position: int
     ) -> tuple[Side, float] | None:
         """The side labelled at ``position``, and the probability that greedy text gets there.
 
         None where the logits are not finite. The constants counted are those since the last label.
         """
-        if not bool(torch.isfinite(logprobs).all()):
-            return None
         answer = self._answer
+        if any(math.isnan(each[answer.safe]) for each in chances):
+            return None
         start = 0 if position == len(answer.user) else len(answer.user) + 1
-        constants = sum(float(logprobs[i, tail[i]]) for i in range(start, position))
-        safe, unsafe = (float(logprobs[position, token]) for token in (answer.safe, answer.unsafe))
+        constants = sum(chances[i][tail[i]] for i in range(start, position))
+        safe, unsafe = (chances[position][token] for token in (answer.safe, answer.unsafe))
         mass = math.exp(safe) + math.exp(unsafe)
         return side(safe, unsafe), math.exp(constants) * mass
 
@@ -188,11 +209,10 @@ class Labeller(Labels):
         prefix, logits = Prefix.compute(self._model, contexts, self.pad, keep)
         second: list[int] = []
         written: list[int] = []
-        for index, (ask, tail) in enumerate(zip(asks, tails, strict=True)):
-            own = logits[index, -len(tail) - 1 :].float()
-            logprobs = torch.log_softmax(own, -1)
-            user = self._competition(logprobs, tail, len(answer.user))
-            response = self._competition(logprobs, tail, len(tail)) if ask.response else None
+        found = self._chances([logits[index, -len(tail) - 1 :] for index, tail in enumerate(tails)])
+        for index, (ask, tail, own) in enumerate(zip(asks, tails, found, strict=True)):
+            user = self._competition(own, tail, len(answer.user))
+            response = self._competition(own, tail, len(tail)) if ask.response else None
             if user is None or (response is None and ask.response):
                 results[index] = not_finite()
             elif user[1] < self._min_constant:
@@ -224,8 +244,8 @@ class Labeller(Labels):
         tail = (*answer.user, answer.unsafe, *answer.response)
         contexts = [asks[index].context.extended(tail) for index in second]
         logits = prefix.logits_of(second, contexts, [len(tail) + 1] * len(second))
-        for index, own in zip(second, logits, strict=True):
-            response = self._competition(torch.log_softmax(own.float(), -1), tail, len(tail))
+        for index, own in zip(second, self._chances(logits), strict=True):
+            response = self._competition(own, tail, len(tail))
             sides = results[index]
             assert isinstance(sides, Sides)
             if response is None:

@@ -15,15 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from worker.errors import Undecided
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import Prefixes
 from worker.judge.engine.rows import ComputedRows, rows_for
-from worker.judge.labelling import MIN_CONSTANT, Labels, Sides, known, not_finite
+from worker.judge.labelling import MIN_CONSTANT, Chances, Labels, Sides, known, not_finite
 from worker.judge.labels import AnswerTokens
 from worker.judge.reading import Ask
 from worker.telemetry import instruments
@@ -51,8 +49,9 @@ class LabelTree(Labels):
         forwarded = self._forward.run(rows, keep=[True] * len(rows))
         results: list[Sides | Undecided | None] = []
         written: list[int] = []
-        for index, (ask, logits) in enumerate(zip(asks, forwarded.logits, strict=True)):
-            sides = self._sides(ask, torch.log_softmax(logits, -1))
+        found = self._chances(forwarded.logits)
+        for index, (ask, chances) in enumerate(zip(asks, found, strict=True)):
+            sides = self._sides(ask, chances)
             if sides is None:
                 written.append(index)
             results.append(sides)
@@ -81,11 +80,11 @@ class LabelTree(Labels):
             rows.append(Row(row.ids, row.prefix, row.past, branches, row.picture, tuple(wanted)))
         return rows
 
-    def _sides(self, ask: Ask, logprobs: torch.Tensor) -> Sides | Undecided | None:
+    def _sides(self, ask: Ask, chances: list[Chances]) -> Sides | Undecided | None:
         """Both labels; None where the constant text is improbable, so that it must be written."""
         answer = self._answer
         stem = len(answer.user) + 1
-        user = self._competition(logprobs[:stem], answer.user, len(answer.user))
+        user = self._competition(chances[:stem], answer.user, len(answer.user))
         if user is None:
             return not_finite()
         if user[1] < self._min_constant:
@@ -94,7 +93,7 @@ class LabelTree(Labels):
             return Sides(user[0], None)
         length = len(answer.response) + 1
         start = stem + (length if user[0].label == "unsafe" else 0)
-        path = torch.cat((logprobs[:stem], logprobs[start : start + length]))
+        path = chances[:stem] + chances[start : start + length]
         tail = (*answer.user, answer.label(user[0].label), *answer.response)
         response = self._competition(path, tail, len(tail))
         if response is None:
