@@ -114,10 +114,14 @@ async def test_logits_that_are_not_finite_are_undecided_and_never_safe(
         assert after[index].user.score == pytest.approx(before[index].user.score, abs=1e-5)
 
 
+@pytest.mark.parametrize("token", ["safe", "unsafe", "another"])
 @pytest.mark.parametrize("engine", ["packed", "plain"])
-async def test_an_infinite_label_logit_is_undecided(open_rig: Open, engine: str) -> None:
+async def test_an_infinite_logit_is_undecided_of_whatever_token(
+    open_rig: Open, engine: str, token: str
+) -> None:
+    """Of one that is no label too: it leaves the labels no probability that means anything."""
     rig = await open_rig(engine=engine)
-    safe = rig.judge.checkpoint.answer.safe
+    place = getattr(rig.judge.checkpoint.answer, token, 5)
     poisoned: list[bool] = []
 
     def before(asks: Sequence[Ask]) -> None:
@@ -125,7 +129,7 @@ async def test_an_infinite_label_logit_is_undecided(open_rig: Open, engine: str)
 
     def poison(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
         if poisoned[0]:
-            output[..., safe] = float("inf")
+            output[..., place] = float("inf")
         return output
 
     rig.device.before = before
