@@ -40,7 +40,6 @@ from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
 from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
-from worker.telemetry.redact import Public
 
 logger = logging.getLogger(__name__)
 
