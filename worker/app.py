@@ -31,7 +31,7 @@ from worker.web.console import Page, console_json, console_page
 CONFIG_VARIABLE = "MODERATION_CONFIG"
 
 logger = logging.getLogger(__name__)
-_ended_by: list[str] = []
+_ended_by: list[BaseException] = []
 """What ended this process; told when everything else has been said."""
 
 
@@ -39,6 +39,13 @@ def settings_of_environment() -> Settings:
     """The settings of this process."""
     named = os.environ.get(CONFIG_VARIABLE)
     return load_settings(Path(named) if named else None)
+
+
+def _told(error: BaseException) -> str:
+    """An error in the words of the worker; the text of any other may quote what it failed on."""
+    if isinstance(error, WorkerError):
+        return str(error)
+    return f"a fault of the worker ({type(error).__name__}); the log says where"
 
 
 class ShellOnly(BootStrategy):  # type: ignore[misc]
@@ -66,10 +73,12 @@ class ShellWorker(faust.Worker):  # type: ignore[misc]
         except SystemExit as end:
             logging.shutdown()
             sys.stdout.flush()
-            for message in _ended_by[:1] if end.code else ():
-                print(f"error: {message}", file=sys.stderr)
+            code = end.code if isinstance(end.code, int) else 1
+            if code and _ended_by:
+                print(f"error: {_told(_ended_by[0])}", file=sys.stderr)
+                code = 2 if isinstance(_ended_by[0], ConfigurationError) else code
             sys.stderr.flush()
-            os._exit(end.code if isinstance(end.code, int) else 1)
+            os._exit(code)
         raise AssertionError("Faust always ends with SystemExit")
 
 
@@ -122,15 +131,11 @@ class Moderation(Service):  # type: ignore[misc]
 
     @Service.task  # type: ignore[untyped-decorator]
     async def judge_events(self) -> None:
-        """Run until a signal; an error ends the process with exit code 1."""
+        """Run until a signal; an error ends the process: code 2 for settings, else 1."""
         try:
             await moderation.run()
-        except WorkerError as error:
-            _ended_by.append(str(error))
-            raise
         except Exception as error:
-            # Its text may quote what it failed on.
-            _ended_by.append(f"a fault of the worker ({type(error).__name__}); the log says where")
+            _ended_by.append(error)
             raise
 
     async def on_stop(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
-from worker.errors import WorkerError
+from worker.errors import ConfigurationError, WorkerError
 from worker.judge.factory import open_judge
 from worker.media.factory import open_store
 from worker.policy.registry import PolicyRegistry
 from worker.settings import Settings
-from worker.stream.admin import check_topics
+from worker.stream.admin import check_topics, output_topics
 from worker.stream.factory import open_admin
 
 CONNECT_S = 20.0
@@ -72,14 +73,15 @@ def _store_fix(settings: Settings) -> str:
 async def _policies(settings: Settings) -> list[Diagnosis]:
     registry = PolicyRegistry(settings.policies.directory)
     registry.load()
-    registry.require()
+    registry.require(outputs=output_topics(settings))
     detail = f"{len(registry.topics())} input topics: {', '.join(registry.topics())}"
     return [Diagnosis(check="policies", ok=True, detail=detail)]
 
 
 async def _topics(settings: Settings) -> list[Diagnosis]:
     registry = PolicyRegistry(settings.policies.directory)
-    registry.load()
+    with contextlib.suppress(ConfigurationError):  # told already; the rest can still be looked at
+        registry.load()
     async with asyncio.timeout(CONNECT_S):
         async with open_admin(settings) as admin:
             findings = await check_topics(admin, settings, registry.topics())

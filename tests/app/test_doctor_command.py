@@ -52,10 +52,19 @@ def test_a_broken_policy_and_a_broker_nobody_runs_do_not_hide_each_other(tmp_pat
     found = checks(place, 1)
     assert "chatter.yaml" in found["policies"]["detail"]
     assert found["model"]["ok"]
+    assert nobody in found["log (kafka)"]["detail"]
+    assert "chatter.yaml" not in found["log (kafka)"]["detail"]
     place.policy(version=3)
     found = checks(place, 1)
     assert found["policies"]["ok"]
     assert "kafka.bootstrap_servers" in found["log (kafka)"]["fix"]
+
+
+def test_a_policy_on_an_output_topic_is_found_before_a_worker_is_started(tmp_path: Path) -> None:
+    """What a worker refuses at start, its doctor names."""
+    place = WorkerPlace(tmp_path / "place")
+    place.policy(topics=["moderation.verdicts"])
+    assert "cannot be an input" in checks(place, 1)["policies"]["detail"]
 
 
 def test_a_store_directory_that_is_not_there_is_named(tmp_path: Path) -> None:

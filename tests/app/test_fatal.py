@@ -69,6 +69,16 @@ async def test_wrong_settings_end_before_anything_starts(tmp_path: Path) -> None
     assert "Traceback" not in worker.said()
 
 
+async def test_a_model_that_is_not_there_is_a_setting_to_correct(tmp_path: Path) -> None:
+    """Found while the worker starts; exit code 2 all the same, and the last line names it."""
+    place = WorkerPlace(tmp_path / "place", judge={"backend": "local", "model": "./nowhere"})
+    place.policy()
+    await place.create_topics()
+    with WorkerProcess(place.config, tmp_path / "log") as worker:
+        assert await asyncio.to_thread(worker.ended, 90) == 2
+    assert message(worker).startswith("error: judge.model: nowhere is no directory")
+
+
 async def test_a_broken_policy_ends_before_anything_starts(tmp_path: Path) -> None:
     """File, line, field and fix on standard error; exit code 2."""
     place = WorkerPlace(tmp_path / "place")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from deploy.chart_reference import lookup
 from tests.support.chart import VALUE_SETS, container, pod_spec, render, worker_yaml
-from worker.settings import Settings, load_settings
+from worker.settings import Kafka, Settings, load_settings
 
 
 def load(
@@ -33,7 +33,7 @@ def test_the_worker_reads_the_rendered_settings(
     manifests = render(values)
     settings = load(manifests, tmp_path, monkeypatch)
     assert settings.web.host == "0.0.0.0"
-    assert settings.kafka.bootstrap_servers != Settings().kafka.bootstrap_servers
+    assert settings.kafka.bootstrap_servers != Kafka().bootstrap_servers
     mounted = {mount["mountPath"] for mount in container(manifests)["volumeMounts"]}
     assert str(settings.policies.directory) in mounted
 

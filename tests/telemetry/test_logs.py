@@ -149,7 +149,8 @@ def test_what_the_operator_chose_stays_readable() -> None:
 
 def test_a_secret_of_the_settings_is_never_made_loggable() -> None:
     """Publishing the settings publishes what is a plain string there; a secret is none."""
-    settings = Settings.model_validate({"kafka": {"security": {"password": "hunter2hunter2"}}})
+    security = {"protocol": "SASL_SSL", "username": "worker", "password": "hunter2hunter2"}
+    settings = Settings.model_validate({"kafka": {"security": security}})
     publish_settings(settings)
     with logged() as stream:
         logger.warning("%s %s", "hunter2hunter2", settings.kafka.security.password)

@@ -284,7 +284,8 @@ def _read(source: Source, kind: Any, **kwargs: object) -> Any:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(
             f"judge.model: {source.id} cannot be read as {kind.__name__}: {first}; "
-            "name a complete Gemma 3 checkpoint with its processor"
+            "name a directory with a complete Gemma 3 checkpoint and its processor, or a hub id "
+            "that this machine can reach"
         ) from error
     if kind is Gemma3Config and getattr(loaded, "model_type", "") != "gemma3":
         raise ConfigurationError(
