@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.cli import Answer, moderation_worker, written
 from tests.support.images import encoded, plain
+from tests.support.kafka import free_ports
 from tests.support.records import event_document
 from tests.support.worker_place import WorkerPlace
 from worker.contracts.verdict import Verdict
@@ -133,3 +134,25 @@ def test_what_cannot_be_judged_is_refused_with_its_mending(
     assert answer.code == 2
     assert says in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_store_that_is_away_is_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 and a way to find out more; nobody is told that the event is at fault."""
+    place = WorkerPlace(
+        tmp_path / "place",
+        store={
+            "backend": "s3",
+            "endpoint_url": f"http://127.0.0.1:{free_ports(1)[0]}",
+            "region": "us-east-1",
+        },
+    )
+    place.policy()
+    picture = ("--text", "look", "--image", "s3://pics/a.png")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    answer = moderation_worker("judge", "--config", place.config, *picture)
+    assert (answer.code, answer.out) == (1, "")
+    assert "store is unavailable" in answer.err
+    assert "moderation-worker doctor" in answer.err

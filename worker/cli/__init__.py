@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from worker import __version__
-from worker.errors import WorkerError
+from worker.errors import DependencyUnavailable, WorkerError
 
 COMMANDS = {
     "run": ("worker.cli.run:run", "Run the worker: events in, verdicts out"),
@@ -47,7 +47,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except WorkerError as error:
-            click.echo(f"error: {error}", err=True)
+            away = isinstance(error, DependencyUnavailable)
+            hint = ". `moderation-worker doctor` looks at each part and says how to mend it"
+            click.echo(f"error: {error}{hint if away else ''}", err=True)
             ctx.exit(2 if error.code in ("configuration", "policy") else 1)
 
 
