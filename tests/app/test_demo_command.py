@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,15 @@ KEYS = [
 ]
 
 
-def test_the_demonstration_accounts_for_every_record(tmp_path: Path) -> None:
-    """Exit code 0, one JSON object a line, the last one the summary; outcomes are as scripted."""
+def test_the_demonstration_accounts_for_every_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 0, one JSON object a line, the last one the summary; outcomes are as scripted.
+
+    Variables of a real deployment change nothing: not its judge, and above all not its Kafka.
+    """
+    monkeypatch.setenv("MODERATION_JUDGE__BACKEND", "scripted")
+    monkeypatch.setenv("MODERATION_LOG__BACKEND", "kafka")
     answer = moderation_worker(
         *("demo", "--once", "--json", "--directory", tmp_path / "demo"),
         *("--port", free_ports(1)[0]),
@@ -56,3 +64,13 @@ def test_the_demonstration_accounts_for_every_record(tmp_path: Path) -> None:
     assert not unlike, sorted(unlike)
     # What the worker says about itself is readable: nothing of it was taken for content.
     assert "<redacted" not in (tmp_path / "demo" / "worker.log").read_text()
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_is_emptied(tmp_path: Path) -> None:
+    """It may be another demonstration's, whose directory this one would empty."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        answer = moderation_worker("demo", "--directory", tmp_path / "demo", "--port", port)
+    assert answer.code == 2
+    assert f"--port {port}: something listens there already" in answer.err
+    assert not (tmp_path / "demo").exists()

@@ -13,7 +13,13 @@ from worker.cli.options import config_option, json_option
 
 @click.group(invoke_without_command=True)
 @click.option("--once", is_flag=True, help="Exit after the summary, on a terminal too.")
-@click.option("--port", default=6066, show_default=True, help="Port of the console.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=6066,
+    show_default=True,
+    help="Port of the console.",
+)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
@@ -28,7 +34,7 @@ def demo(context: click.Context, once: bool, port: int, directory: Path, as_json
 
     The worker runs as its own process, with the embedded log, the directory object store and the
     bundled demonstration checkpoint: no broker, no GPU, no download. On a terminal its console
-    stays at http://127.0.0.1:6066 until Ctrl-C.
+    stays at http://127.0.0.1:6066 until Ctrl-C. MODERATION_ variables are left out of account.
     """
     if context.invoked_subcommand is not None:
         return

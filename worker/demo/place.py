@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from pathlib import Path
 
 import yaml
 
 from worker.demo.pictures import BUCKET, write_pictures
 from worker.errors import ConfigurationError
+from worker.settings_problems import PREFIX
 
 MARKER = "this-is-a-demonstration"
 MAX_CONTEXT = 4096
@@ -16,6 +19,29 @@ MAX_CONTEXT = 4096
 
 POLICIES = Path(__file__).parent / "policies"
 """Five policies in the small vocabulary of the demonstration checkpoint."""
+
+
+def leave_settings_out() -> None:
+    """Forget the variables of a real deployment: a demonstration must never write to its Kafka."""
+    for name in [each for each in os.environ if each.upper().startswith(PREFIX)]:
+        del os.environ[name]
+
+
+def require_free(port: int) -> None:
+    """Refuse a port that is taken, before the files of whoever took it are emptied.
+
+    Raises:
+        ConfigurationError: something listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"--port {port}: something listens there already, perhaps another demonstration; "
+                f'end it, or name another port: make demo ARGS="--port {port % 65_535 + 1}"'
+            ) from error
 
 
 def prepare(directory: Path, port: int) -> Path:

@@ -16,7 +16,7 @@ import msgspec
 
 from worker.contracts.dead_letter import DeadLetter, parse_dead_letter
 from worker.contracts.verdict import Verdict
-from worker.demo.place import prepare
+from worker.demo.place import leave_settings_out, prepare, require_free
 from worker.demo.produce import make_topics, outputs
 from worker.demo.scenario import Scripted, script
 from worker.demo.show import Show
@@ -36,8 +36,15 @@ BURST = 6
 
 
 async def run_demo(directory: Path, port: int, *, as_json: bool, stay: bool) -> int:
-    """Run everything; exit code 0 when every record ended in exactly one place."""
+    """Run everything; exit code 0 when every record ended in exactly one place.
+
+    Raises:
+        ConfigurationError: the port is taken, or the directory is somebody else's.
+        FatalError: the worker did not come up.
+    """
     began = time.monotonic()
+    leave_settings_out()
+    require_free(port)
     config = prepare(directory, port)
     settings = load_settings(config)
     topics = await make_topics(settings)
