@@ -148,3 +148,34 @@ def test_an_answer_behind_other_white_space_is_written_and_parsed() -> None:
     assert reading.user.label == "unsafe"
     assert reading.user.score > 0.99
     assert reading.tokens > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user safety: safe",
+        "User  Safety : safe",
+        "<think>\nUser Safety: unsafe, it seems.\n</think>User Safety: safe",
+    ],
+)
+def test_a_written_label_has_the_score_of_its_own_token_however_its_line_is_spelled(
+    text: str,
+) -> None:
+    """Not that of a line in a trace, and never the surest score because none was looked for: a
+    threshold, and the floor, hang on it."""
+    reading = read(text, rivals=[(ANSWER.unsafe, 19.5)])
+    assert isinstance(reading, Reading)
+    assert reading.tokens > 0, "it was read without being written"
+    assert reading.user.label == "safe"
+    assert reading.user.score == pytest.approx(1 / (1 + math.exp(0.5)), abs=1e-3)
+
+
+def test_safe_in_a_spelling_of_its_own_while_unsafe_is_likelier_is_undecided() -> None:
+    """Between the labels' own tokens the other one was ahead: that is no safe answer."""
+    reading = read("User Safety: SAFE", rivals=[(ANSWER.unsafe, 19.0)])
+    assert isinstance(reading, Undecided)
+    assert reading.reason is UndecidedReason.MALFORMED_OUTPUT
+    other = read("User Safety: UNSAFE", rivals=[(ANSWER.safe, 19.0)])
+    assert isinstance(other, Reading)
+    assert other.user.label == "unsafe"
+    assert other.user.score == 1.0

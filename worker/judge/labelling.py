@@ -29,7 +29,7 @@ from worker.errors import Undecided
 from worker.judge.base import Side
 from worker.judge.decode import Context, Guess, Writing, Written
 from worker.judge.labels import AnswerTokens
-from worker.judge.parse import parse_answer
+from worker.judge.parse import label_match, parse_answer, split_trace
 from worker.judge.prefix import Prefix
 from worker.judge.reading import Ask
 
@@ -159,15 +159,25 @@ class Labels:
         return Sides(user, response, len(written.ids))
 
     def _written_side(self, written: Written, field: str, label: Label) -> Side:
-        """The score at the token that wrote the label, where it competed there."""
-        for position in range(len(written.ids)):
-            text = decode_text(self._tokenizer, written.ids[: position + 1])
-            if field in text and text.rpartition(field)[2].strip(" \t:"):
-                scored = side(*written.labels[position])
-                if scored.label == label:
-                    return scored
-                break
-        return Side(label=label, score=1.0 if label == "unsafe" else 0.0)
+        """The score at the token that wrote the label.
+
+        Raises:
+            Undecided: it says safe in a spelling of its own, where unsafe was the likelier label.
+        """
+        text = decode_text(self._tokenizer, written.ids)
+        _, answer = split_trace(text)
+        start = len(text) - len(answer) + label_match(answer, field).start(1)
+        position = 0
+        while len(decode_text(self._tokenizer, written.ids[: position + 1])) <= start:
+            position += 1
+        scored = side(*written.labels[position])
+        if scored.label == label:
+            return scored
+        if label == "safe":
+            raise Undecided(
+                UndecidedReason.MALFORMED_OUTPUT, detail="the label written is not the likelier one"
+            )
+        return Side(label=label, score=1.0)
 
 
 class Labeller(Labels):
