@@ -54,6 +54,28 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(open_rig: Open) -> N
     assert max(rig.device.batches) > 3
 
 
+@pytest.mark.parametrize("piece", [4096, 64])
+async def test_memory_that_is_there_again_judges_the_one_that_found_none(
+    open_rig: Open, piece: int
+) -> None:
+    """One context alone cannot be halved, nor a piece of a long one; it is tried once more."""
+    rig = await open_rig(prefill_tokens=piece)
+    failed: list[str] = []
+    forward = rig.judge._device.engine(None).forward
+    run = forward.run
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        if not failed:
+            failed.append("here")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(*args, **kwargs)
+
+    forward.run = once
+    asked = request("and on and on " * 60)
+    check(await rig.judge.judge(asked), asked)
+    assert failed
+
+
 async def test_a_context_too_large_for_the_device_alone_is_undecided(open_rig: Open) -> None:
     rig = await open_rig()
 

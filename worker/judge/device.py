@@ -93,9 +93,12 @@ def run_isolated(
     items: Sequence[Item],
     device: Device,
     healthy: Callable[[], bool] = lambda: True,
+    *,
+    again: bool = True,
 ) -> list[Result | Undecided]:
     """Run a batch; where it fails, run its halves, down to the one that is at fault.
 
+    One that found no memory alone is tried once more (``again``) with what was freed meanwhile.
     ``healthy`` judges something known to be good: where that fails too, no item is at fault.
 
     Raises:
@@ -114,6 +117,8 @@ def run_isolated(
     if not device.recover():
         raise DeviceLost(detail)
     if len(items) == 1:
+        if fault == "memory" and again:
+            return run_isolated(run, items, device, healthy, again=False)
         if not healthy():
             raise DeviceUnwell(detail)
         reason = (
