@@ -23,7 +23,7 @@ class NameGuesses:
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
         self._comma, self._encode = answer.comma, encoder(tokenizer)
-        self._of = lru_cache(maxsize=256)(self._spelled)
+        self._of = lru_cache(maxsize=1024)(self._spelled)
 
     def of(self, rubric: Rubric) -> Guess:
         """The guess for lines under a rubric: the names that begin like the last one, each with the
