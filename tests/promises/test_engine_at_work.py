@@ -98,7 +98,7 @@ async def test_a_worker_with_the_engine_says_what_one_with_the_plain_model_says(
     )
     await both.create_topics()
     with WorkerProcess(both.config, tmp_path / "plain.log"):
-        plainly = by_event(await both.until(count))
+        plainly = by_event(await both.until(count + 1))
     for event, verdict in packed.items():
         other = plainly[event]
         assert verdict.undecided_reason is None, event
