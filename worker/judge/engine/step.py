@@ -63,7 +63,9 @@ class Step:
         sliding = {layer.sliding for layer in weights.layers}
         counts = {kind: torch.tensor(held.counts[kind], device=device) for kind in sliding}
         self.writes = {kind: counts[kind][self.slots] + self._offsets for kind in sliding}
-        self._masks = {kind: self._mask(kind, counts[kind]) for kind in sliding}
+        # Known on the host: asking the device would wait for it.
+        lengths = {kind: max(held.counts[kind]) + self.width for kind in sliding}
+        self._masks = {kind: self._mask(kind, counts[kind], lengths[kind]) for kind in sliding}
         self._shared = self._policies(owners)
         self._near: dict[int, Near | None] = {}
 
@@ -112,13 +114,12 @@ class Step:
             seen = self._near[id(prefix)]
         return before(query, layer, seen, self._shape)
 
-    def _mask(self, sliding: bool, held: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """Who sees which of the slots' keys, and how many of these there are.
+    def _mask(self, sliding: bool, held: torch.Tensor, length: int) -> tuple[torch.Tensor, int]:
+        """Who sees which of the slots' first ``length`` keys, and how many these are.
 
         What a slot holds ends where its new tokens begin, so a distance between places of its
         buffer is one between positions; a guess begins again behind the row's own tokens.
         """
-        length = int(held.max()) + self.width
         new = torch.arange(length, device=held.device)[None, :] - held[:, None]
         among = new.clamp(0, self.width - 1)
         keys = torch.where(new < 0, new, self._places.gather(1, among))[:, None, :]
