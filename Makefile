@@ -30,10 +30,11 @@ check: $(READY) ## Format, lint and strict types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure the pipeline and the judge; prints tables of ratios
+bench: $(READY) ## Measure the pipeline, the judge and its engine; prints tables of ratios
 	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench pipeline
 	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench memory
 	@$(BIN)/moderation-worker bench judge
+	@$(BIN)/moderation-worker bench engine --rounds 1
 
 tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
 	@$(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)

@@ -6,20 +6,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from worker.bench.engine import against, load, think
 from worker.bench.engine.clock import matmul_rate
 from worker.bench.engine.model import CONFIGS, random_model
-from worker.bench.engine.verdicts import Rig, beside_generate, costs, images
-from worker.bench.engine.workload import Lengths, Workload
+from worker.bench.engine.tables import TABLES, beside_server
+from worker.bench.engine.verdicts import Rig
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.matrix import maker
+from worker.judge.engine.matrix import Numerics, fp8_pays, maker
 from worker.judge.engine.weights import TextWeights
 
-TABLES = ("generate", "costs", "images", "think", "load")
+FULL = {"events": 126, "batch": 42, "together": 128}
+"""Events a turn, a forward and a step on a GPU: forwards of about 8,000 tokens."""
+SMALL = {"events": 32, "batch": 16, "together": 8}
+"""The same on a CPU, which a few thousand tokens fill."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
+    for name, count in (FULL if device.type == "cuda" else SMALL).items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, count)
     dtype = getattr(torch, chosen.dtype)
     model = _checkpoint(chosen) if chosen.model else random_model(chosen.shape, device, dtype)
     if chosen.save:
@@ -36,23 +41,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         save(model, Path(chosen.save))
         print(f"saved to {chosen.save}")
         return
-    rate = matmul_rate(device, dtype, model.config.text_config.hidden_size)
-    weights = TextWeights(model, maker(chosen.numerics, device))
-    rig = Rig(model, Forward(weights, compiled=chosen.compile))
     parameters = sum(each.numel() for each in model.parameters()) / 1e6
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    threads = torch.get_num_threads()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
-        f"{chosen.model or chosen.shape}: {parameters:,.0f} M parameters, "
-        f"{name}, {threads} threads, {chosen.dtype}, numerics {chosen.numerics}, "
-        f"compile {chosen.compile}, matrix products {rate / 1e9:,.0f} GFLOP/s\n"
+        f"{chosen.model or chosen.shape}: {parameters:,.0f} M parameters, {where}, "
+        f"{torch.get_num_threads()} threads, {chosen.dtype}, compile {chosen.compile}, "
+        f"torch {torch.__version__}"
     )
-    for table in chosen.tables or TABLES:
-        if table == "generate" and chosen.numerics != "model":
-            continue  # the plain model cannot run then
-        _TABLES[table](rig, chosen, rate)
+    for numerics in chosen.numerics or _all_that_pay(device):
+        _measure(model, numerics, chosen)
+
+
+def _all_that_pay(device: torch.device) -> list[Numerics]:
+    return ["model", "fp8"] if fp8_pays(device) else ["model"]
+
+
+def _measure(model: Any, numerics: Numerics, chosen: argparse.Namespace) -> None:
+    """All tables in one kind of numerics; eight bits leave the plain model without its weights."""
+    hidden = model.config.text_config.hidden_size
+    rate = matmul_rate(model.device, model.dtype, hidden, numerics)
+    print(f"\nnumerics {numerics}: matrix products {rate / 1e9:,.0f} GFLOP/s")
+    weights = TextWeights(model, maker(numerics, model.device))
+    rig = Rig(model, Forward(weights, compiled=chosen.compile))
+    for table in chosen.tables or (() if chosen.against else TABLES):
+        TABLES[table](rig, chosen, rate)
     if chosen.against:
-        _against(rig, chosen)
+        beside_server(rig, chosen)
 
 
 def _checkpoint(chosen: argparse.Namespace) -> Any:
@@ -64,117 +78,35 @@ def _checkpoint(chosen: argparse.Namespace) -> Any:
     return load_checkpoint(settings).model
 
 
-def _generate(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    _head("policy", "engine verdicts/s", "generate verdicts/s", "ratio", "share of matmul rate")
-    for prefix in (320, 1000):
-        lengths = Lengths(prefix)
-        taken = beside_generate(
-            rig, lengths, events=chosen.events, batch=chosen.batch, rounds=chosen.rounds
-        )
-        engine, other = (chosen.events / taken[n].wall for n in ("engine", "generate"))
-        share = engine * rig.flops(lengths) / rate
-        _row(f"{prefix:,} tokens", f"{engine:.2f}", f"{other:.2f}", f"{engine / other:.2f} x",
-             f"{share:.0%}")  # fmt: skip
-
-
-def _costs(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    taken = costs(rig, events=chosen.events, batch=chosen.batch, rounds=chosen.rounds)
-    first = next(iter(taken.values())).wall
-    _head("policies", "verdicts/s", "cost")
-    for name, each in taken.items():
-        _row(name, f"{chosen.events / each.wall:.2f}", f"{each.wall / first:.2f} x")
-
-
-def _images(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    taken = images(rig, events=min(chosen.events, 16), rounds=chosen.rounds)
-    slowest = taken["one by one"].wall
-    _head("images", "events/s", "speed")
-    for name, each in taken.items():
-        count = min(chosen.events, 16)
-        _row(name, f"{count / each.wall:.2f}", f"{slowest / each.wall:.2f} x")
-
-
-def _think(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    _head("trace", "alone p50", "p95", "x a verdict", "under load p50", "p95", "x a verdict")
-    for tokens in chosen.traces:
-        one = think.alone(rig, tokens, chosen.rounds)
-        many = think.under_load(rig, tokens, chosen.rounds)
-        _row(f"{tokens} tokens", *(
-            text
-            for each in (one, many)
-            for text in (f"{each.p50:.0f} ms", f"{each.p95:.0f} ms", f"{each.times:.1f}")
-        ))  # fmt: skip
-
-
-def _load(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    work = Workload(rig.vocabulary, Lengths(320))
-    rows = work.rows(rig.prefixes(), chosen.events)
-    most = load.at_rate(rig, rows, 1e9, chosen.batch).per_second
-    _head("load", "verdicts/s", "p50", "p95")
-    for percent in (10, 50, 80, 95, 100):
-        rate_ = most * percent / 100 if percent < 100 else 1e9
-        each = load.at_rate(rig, rows, rate_, chosen.batch)
-        _row(f"{percent} %", f"{each.per_second:.2f}", f"{each.p50 * 1e3:.0f} ms",
-             f"{each.p95 * 1e3:.0f} ms")  # fmt: skip
-
-
-def _against(rig: Rig, chosen: argparse.Namespace) -> None:
-    """Turns with a server on the same machine; it is idle while the engine runs."""
-    _head("policy", "engine verdicts/s", "server verdicts/s", "ratio", "at half of the server's "
-          "saturation: engine p50, p95", "server p50, p95")  # fmt: skip
-    for prefix in (320, 1000):
-        work = Workload(rig.vocabulary, Lengths(prefix))
-        rows = work.rows(rig.prefixes(), chosen.events)
-        prompts = [policy + own for policy, own in work.contexts(chosen.events)]
-        against.saturated(chosen.against, prompts[:16])  # its prefix cache is warm now
-        mine, theirs = [], []
-        for _ in range(chosen.rounds):
-            mine.append(load.at_rate(rig, rows, 1e9, chosen.batch).per_second)
-            theirs.append(against.saturated(chosen.against, prompts).per_second)
-        engine, server = sorted(mine)[len(mine) // 2], sorted(theirs)[len(theirs) // 2]
-        ours = load.at_rate(rig, rows, server / 2, chosen.batch)
-        its = against.at_rate(chosen.against, prompts, server / 2)
-        _row(f"{prefix:,} tokens", f"{engine:.2f}", f"{server:.2f}", f"{engine / server:.2f} x",
-             f"{ours.p50 * 1e3:.0f}, {ours.p95 * 1e3:.0f} ms",
-             f"{its.p50 * 1e3:.0f}, {its.p95 * 1e3:.0f} ms")  # fmt: skip
-
-
-_TABLES = {
-    "generate": _generate,
-    "costs": _costs,
-    "images": _images,
-    "think": _think,
-    "load": _load,
-}
-
-
-def _head(*columns: str) -> None:
-    print()
-    _row(*columns)
-    _row(*["---"] * len(columns))
-
-
-def _row(*cells: str) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench engine", description=__doc__)
-    parser.add_argument("--shape", choices=CONFIGS, default="75m", help="75m (default) or 4b")
+    parser.add_argument("--shape", choices=CONFIGS, default="75m", help="75m (default), 4b, small")
     parser.add_argument("--model", help="a checkpoint (tiny, a directory, a hub id) instead")
     parser.add_argument(
         "--random-weights", action="store_true", help="said for clearness: they always are"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default=None, choices=("float32", "bfloat16"))
-    parser.add_argument("--numerics", default="model", choices=("model", "int8", "fp8", "weights8"))
+    parser.add_argument(
+        "--numerics",
+        nargs="+",
+        choices=get_args(Numerics),
+        help="one after the other, model first; default: model, and fp8 on a GPU that has it",
+    )
     parser.add_argument("--compile", action="store_true", help="fuse element-wise work")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
-    parser.add_argument("--events", type=int, default=32, help="events a turn (default 32)")
-    parser.add_argument("--batch", type=int, default=16, help="events a forward (default 16)")
+    parser.add_argument("--events", type=int, help="events a turn (default 32; 126 on a GPU)")
+    parser.add_argument("--batch", type=int, help="events a forward (default 16; 42 on a GPU)")
+    parser.add_argument("--together", type=int, help="traces a step (default 8; 128 on a GPU)")
     parser.add_argument("--rounds", type=int, default=3, help="turns; medians are printed")
+    parser.add_argument("--turns", type=int, default=10, help="turns of every trace")
     parser.add_argument("--traces", type=int, nargs="+", default=[20, 80, 300])
-    parser.add_argument("--tables", nargs="+", choices=TABLES, help="default: all")
+    parser.add_argument(
+        "--steady", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="marks, in events"
+    )
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, help="default: all, or none with --against"
+    )
     parser.add_argument("--save", help="write the checkpoint for another server, and stop")
     parser.add_argument("--against", metavar="URL", help="an OpenAI-compatible server beside it")
     parser.set_defaults(dtype="bfloat16" if torch.cuda.is_available() else "float32")

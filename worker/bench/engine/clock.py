@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from worker.judge.engine.matrix import Numerics
+
 
 class Taken(NamedTuple):
     """Seconds of one call."""
@@ -46,19 +48,42 @@ def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, T
     }
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, hidden: int, rounds: int = 5) -> float:
-    """FLOP/s of a plain matrix product of this model's width: what no engine can exceed."""
-    rows, inner, columns = 2048, hidden, 4 * hidden
-    left = torch.randn(rows, inner, device=device).to(dtype)
-    right = torch.randn(columns, inner, device=device).to(dtype)
+def matmul_rate(
+    device: torch.device, dtype: torch.dtype, hidden: int, numerics: Numerics, rounds: int = 5
+) -> float:
+    """Operations per second of a plain matrix product of this model's width in these numerics:
+    what no engine can exceed. Its operands are ready; making them eight bits wide is not counted.
+    """
+    rows, columns = 2048, 4 * hidden
+    product = _product(
+        torch.randn(rows, hidden, device=device).to(dtype),
+        torch.randn(columns, hidden, device=device).to(dtype),
+        numerics,
+    )
     repeat = 20 if device.type == "cuda" else 5
 
     def call() -> None:
         for _ in range(repeat):
-            torch.nn.functional.linear(left, right)
+            product()
 
     seconds = in_turns({"matmul": call}, rounds)["matmul"].wall
-    return 2 * rows * inner * columns * repeat / seconds
+    return 2 * rows * hidden * columns * repeat / seconds
+
+
+def _product(
+    left: torch.Tensor, right: torch.Tensor, numerics: Numerics
+) -> Callable[[], torch.Tensor]:
+    """``left`` times ``right`` transposed."""
+    if numerics == "int8":
+        whole, other = (each.mul(40).to(torch.int8) for each in (left, right))
+        return lambda: torch._int_mm(whole, other.t())
+    if numerics == "fp8":
+        by_row = [torch.ones(len(each), 1, device=each.device) for each in (left, right)]
+        narrow, other = (each.to(torch.float8_e4m3fn) for each in (left, right))
+        return lambda: torch._scaled_mm(
+            narrow, other.t(), by_row[0], by_row[1].t(), out_dtype=torch.bfloat16
+        )
+    return lambda: torch.nn.functional.linear(left, right)
 
 
 def _wait() -> None:

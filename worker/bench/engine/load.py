@@ -9,24 +9,45 @@ from worker.bench.engine.against import Served
 from worker.bench.engine.verdicts import Rig
 from worker.judge.engine.packing import Row
 
+ALL_AT_ONCE = 1e9
+"""A rate per second at which everything waits from the start."""
+
+
+class Arrivals:
+    """Events that arrive at a steady rate from now on."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rate, self._started, self._taken = per_second, time.perf_counter(), 0
+
+    def now(self) -> float:
+        """Seconds since the first one arrived."""
+        return time.perf_counter() - self._started
+
+    def take(self, most: int) -> range:
+        """Numbers of the next events that have arrived, ``most`` at most."""
+        arrived = int(self.now() * self._rate) + 1
+        first, self._taken = self._taken, min(arrived, self._taken + most)
+        return range(first, self._taken)
+
+    def due(self, number: int) -> float:
+        """When an event arrives, in seconds since the first."""
+        return number / self._rate
+
 
 def at_rate(rig: Rig, rows: list[Row], per_second: float, batch: int) -> Served:
     """Rows that arrive at a steady rate; each forward takes up to ``batch`` of those that wait."""
-    started = time.perf_counter()
+    arrivals = Arrivals(per_second)
     latencies: list[float] = []
-    done = 0
-    while done < len(rows):
-        now = time.perf_counter() - started
-        arrived = min(len(rows), int(now * per_second) + 1)
-        if arrived == done:
-            time.sleep(max(0.0, done / per_second - now))
+    while len(latencies) < len(rows):
+        done = len(latencies)
+        numbers = arrivals.take(min(batch, len(rows) - done))
+        if not numbers:
+            time.sleep(max(0.0, arrivals.due(done) - arrivals.now()))
             continue
-        part = rows[done : min(arrived, done + batch)]
+        part = [rows[number] for number in numbers]
         rig.forward.run(part, keep=[True] * len(part))
-        end = time.perf_counter() - started
-        latencies += [end - (done + n) / per_second for n in range(len(part))]
-        done += len(part)
+        end = arrivals.now()
+        latencies += [end - arrivals.due(number) for number in numbers]
     ordered = sorted(latencies)
     p95 = ordered[round(0.95 * (len(ordered) - 1))]
-    seconds = time.perf_counter() - started
-    return Served(len(rows) / seconds, statistics.median(latencies), p95)
+    return Served(len(rows) / arrivals.now(), statistics.median(latencies), p95)

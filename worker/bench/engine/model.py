@@ -42,11 +42,40 @@ def config_75m() -> Any:
     )
 
 
-CONFIGS = {"75m": config_75m, "4b": config_4b}
+def config_small() -> Any:
+    """Two layers, 64 wide, over texts as long as the others': all but the matrix products."""
+    text = {
+        "vocab_size": 4096,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "query_pre_attn_scalar": 32,
+        "sliding_window": 512,
+        "max_position_embeddings": 8192,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "image_size": 224,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    return Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=256, image_token_index=4
+    )
+
+
+CONFIGS = {"75m": config_75m, "4b": config_4b, "small": config_small}
 
 
 def random_model(shape: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Any:
-    """A Gemma3ForConditionalGeneration of ``75m`` or ``4b`` with seeded random weights."""
+    """A Gemma3ForConditionalGeneration of a shape of ``CONFIGS`` with seeded random weights."""
     torch.manual_seed(seed)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

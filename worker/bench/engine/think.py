@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import NamedTuple
 
 from worker.bench.engine.clock import take
+from worker.bench.engine.load import Arrivals
 from worker.bench.engine.verdicts import Rig
 from worker.bench.engine.workload import Lengths, Workload
 from worker.judge.engine.keys import OwnKV
@@ -13,6 +15,8 @@ from worker.judge.engine.slots import Slots
 
 SWITCH = 10
 """Tokens behind ``/think`` that differ from the verdict's prompt."""
+LOAD = 0.5
+"""Share of the verdicts that the engine could give while it writes no traces."""
 
 
 class Overhead(NamedTuple):
@@ -23,47 +27,58 @@ class Overhead(NamedTuple):
     times: float
 
 
-def alone(rig: Rig, tokens: int, rounds: int) -> Overhead:
+def alone(rig: Rig, tokens: int, turns: int) -> Overhead:
     """One event at a time: its verdict, then its trace."""
-    own, verdicts = _verdicts(rig, 1, rounds)
-    traces = [take(lambda: _write(rig, own, tokens)).wall for _ in range(rounds)]
+    own, verdicts = _verdicts(rig, 1, turns)
+    traces = [take(lambda: write(rig, own, tokens)).wall for _ in range(turns)]
     return _overhead(traces, verdicts)
 
 
-def under_load(rig: Rig, tokens: int, rounds: int, *, together: int = 8) -> Overhead:
-    """``together`` traces at a time, and a verdict forward between every two steps.
+def under_load(rig: Rig, tokens: int, turns: int, *, together: int = 8) -> Overhead:
+    """``together`` traces at a time, while verdicts go on at half of the rate that is possible.
 
-    The overhead is a trace's own: from its start to its end, while verdicts go on beside it.
+    As in the worker, what has arrived is judged between every two steps. The overhead is a trace's
+    own, from its start to its end, and it is compared with the verdict of one event alone.
     """
-    own, verdicts = _verdicts(rig, together, rounds)
-    work = Workload(rig.vocabulary, Lengths(320), seed=2)
-    rows = work.rows(rig.prefixes(), together)
+    own, crowd = _verdicts(rig, together, turns)
+    rate = LOAD * together / statistics.median(crowd)
+    _, verdicts = _verdicts(rig, 1, turns)
+    rows = Workload(rig.vocabulary, Lengths(320), seed=2).rows(rig.prefixes(), together)
 
     def call() -> None:
-        _write(rig, own, tokens, between=lambda: rig.forward.run(rows))
+        arrivals = Arrivals(rate)
 
-    return _overhead([take(call).wall for _ in range(rounds)], verdicts)
+        def judge() -> None:
+            waiting = len(arrivals.take(together))
+            if waiting:
+                rig.forward.run(rows[:waiting], keep=[True] * waiting)
+
+        write(rig, own, tokens, between=judge)
+
+    return _overhead([take(call).wall for _ in range(turns)], verdicts)
 
 
-def _verdicts(rig: Rig, count: int, rounds: int) -> tuple[list[OwnKV], list[float]]:
-    rows = Workload(rig.vocabulary, Lengths(320)).rows(rig.prefixes(), count)
-    keep = [True] * count
-    seconds = [take(lambda: rig.forward.run(rows, keep=keep)).wall for _ in range(rounds + 1)]
-    own = [each for each in rig.forward.run(rows, keep=keep).kept if each is not None]
-    return own, seconds[1:]
-
-
-def _write(rig: Rig, rows: list[OwnKV], tokens: int, between: object = None) -> None:
+def write(
+    rig: Rig, rows: list[OwnKV], tokens: int, between: Callable[[], None] = lambda: None
+) -> None:
+    """Traces of ``tokens`` behind all rows, a step at a time."""
     slots = Slots(rig.forward, rows=len(rows))
     for own in rows:
         slots.add(own, SWITCH + tokens)
     count = len(rows)
     logits = slots.extend([tuple(range(16, 16 + SWITCH))] * count, [1] * count)
     for _ in range(tokens - 1):
-        if callable(between):
-            between()
+        between()
         written = [(int(each[-1].argmax()),) for each in logits]
         logits = slots.extend(written, [1] * count)
+
+
+def _verdicts(rig: Rig, count: int, turns: int) -> tuple[list[OwnKV], list[float]]:
+    rows = Workload(rig.vocabulary, Lengths(320)).rows(rig.prefixes(), count)
+    keep = [True] * count
+    seconds = [take(lambda: rig.forward.run(rows, keep=keep)).wall for _ in range(turns + 1)]
+    own = [each for each in rig.forward.run(rows, keep=keep).kept if each is not None]
+    return own, seconds[1:]
 
 
 def _overhead(traces: list[float], verdicts: list[float]) -> Overhead:

@@ -52,11 +52,11 @@ class Cascade:
     ) -> None:
         """Rows of like length with their own keys; what they give is written into ``own``."""
         shape = self._shape
-        asked = query[group.queries]
+        asked = _rows(query, group.queries)
         out, lse = attend(
             fold(asked, shape.kv_heads),
-            key[group.keys].transpose(1, 2),
-            value[group.keys].transpose(1, 2),
+            _rows(key, group.keys).transpose(1, 2),
+            _rows(value, group.keys).transpose(1, 2),
             shape.scale,
             mask,
         )
@@ -67,9 +67,8 @@ class Cascade:
             if behind is not None:
                 merged = merge(Part(part.out[0], part.lse[0]), behind)
                 part = Part(merged.out[None], merged.lse[None])
-        places = group.queries[group.real]
-        own.out[places] = part.out[group.real]
-        own.lse[places] = part.lse[group.real]
+        for whole, padded in zip(own, part, strict=True):
+            whole.index_copy_(0, group.places, padded.flatten(0, 1).index_select(0, group.real))
 
     def _policy(
         self, shared: Shared, number: int, sliding: bool, query: torch.Tensor
@@ -102,3 +101,8 @@ def _added(group: Group, shape: Shape, dtype: torch.dtype) -> dict[bool, torch.T
     full = added(group.seen[False], shape, dtype)
     same = group.seen[True] is group.seen[False]
     return {False: full, True: full if same else added(group.seen[True], shape, dtype)}
+
+
+def _rows(tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """``tensor[places]``; whole rows are copied several times faster so on a CPU (torch 2.13)."""
+    return tensor.index_select(0, places.flatten()).view(*places.shape, *tensor.shape[1:])

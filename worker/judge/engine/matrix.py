@@ -27,6 +27,7 @@ _FP8 = torch.float8_e4m3fn
 _LARGEST = {torch.int8: 127.0, _FP8: 448.0}
 _CUDA_ROWS = 16
 """CUDA's int8 product needs more rows than this (torch 2.13)."""
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 _TINY = 1e-12
 """Keeps the scale of an all-zero row above zero."""
 
@@ -73,6 +74,9 @@ def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
     """``rows`` (tokens, in) times the matrix: (tokens, out), in the format of ``rows``."""
     weight, scale, kind = matrix
     if kind == "model" or scale is None:
+        if rows.dtype == torch.float32 and rows.device.type == "cpu" and _ONEDNN:
+            product: torch.Tensor = _product(rows, weight)
+            return product
         return torch.nn.functional.linear(rows, weight)
     if kind == "weights8":
         return (rows @ weight.to(rows.dtype)) * scale.to(rows.dtype)
@@ -83,10 +87,24 @@ def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
         sums: torch.Tensor = torch._int_mm(whole, weight)[: len(rows)]
         return (sums.float() * (by_token * scale)).to(rows.dtype)
     whole, by_token = _quantised(rows, _FP8)
-    product: torch.Tensor = torch._scaled_mm(
+    narrow: torch.Tensor = torch._scaled_mm(
         whole, weight, scale_a=by_token, scale_b=scale[None], out_dtype=torch.bfloat16
     )
-    return product.to(rows.dtype)
+    return narrow.to(rows.dtype)
+
+
+@torch.library.custom_op("moderation_worker::product", mutates_args=())
+def _product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``linear`` in float32 by oneDNN: a tenth to a half faster than MKL, which torch 2.13 takes,
+    on CPUs with AVX-512. An operator of its own, since Inductor wants the weights to be constants.
+    """
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    return product
+
+
+@_product.register_fake
+def _(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return rows.new_empty(rows.shape[0], weight.shape[0])
 
 
 def _quantised(rows: torch.Tensor, stored: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -90,13 +90,15 @@ class Shared:
 class Group:
     """Rows whose own tokens meet in one padded call.
 
-    ``keys`` (rows, K) and ``queries`` (rows, Q) index packed tokens and queries, ``real`` marks
-    queries that are no padding, ``seen`` (rows or 1, Q, K) says who sees whom, per kind of layer.
+    ``keys`` (rows, K) and ``queries`` (rows, Q) index packed tokens and queries. Of the rows x Q
+    results those at ``real`` are no padding, and belong to the packed queries ``places``. ``seen``
+    (rows or 1, Q, K) says who sees whom, per kind of layer.
     """
 
     keys: torch.Tensor
     queries: torch.Tensor
     real: torch.Tensor
+    places: torch.Tensor
     seen: dict[bool, torch.Tensor]
     past: OwnKV | None
 
@@ -234,8 +236,16 @@ def _queries(
         seen = square.seen
         if asked is not everything:
             seen = _asked_for(seen, local.to(device))
+        at_real = real.flatten().nonzero()[:, 0]
         groups.append(
-            Group(keys.to(device), queries.to(device), real.to(device), seen, square.past)
+            Group(
+                keys=keys.to(device),
+                queries=queries.to(device),
+                real=at_real.to(device),
+                places=queries[real].to(device),
+                seen=seen,
+                past=square.past,
+            )
         )
     return Queries(positions[flat].to(device), shared, groups)
 
