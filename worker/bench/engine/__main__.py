@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from worker.bench.engine.clock import matmul_rate
+from worker.bench.engine import clock
 from worker.bench.engine.model import CONFIGS, random_model
 from worker.bench.engine.tables import TABLES, beside_server
 from worker.bench.engine.verdicts import Rig
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
+    clock.use(chosen.clock)
     device = torch.device(chosen.device)
     for name, count in (FULL if device.type == "cuda" else SMALL).items():
         if getattr(chosen, name) is None:
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"{chosen.model or chosen.shape}: {parameters:,.0f} M parameters, {where}, "
         f"{torch.get_num_threads()} threads, {chosen.dtype}, compile {chosen.compile}, "
+        f"{chosen.clock} time, "
         f"torch {torch.__version__}"
     )
     for numerics in chosen.numerics or _all_that_pay(device):
@@ -59,7 +61,7 @@ def _all_that_pay(device: torch.device) -> list[Numerics]:
 def _measure(model: Any, numerics: Numerics, chosen: argparse.Namespace) -> None:
     """All tables in one kind of numerics; eight bits leave the plain model without its weights."""
     hidden = model.config.text_config.hidden_size
-    rate = matmul_rate(model.device, model.dtype, hidden, numerics)
+    rate = clock.matmul_rate(model.device, model.dtype, hidden, numerics)
     print(f"\nnumerics {numerics}: matrix products {rate / 1e9:,.0f} GFLOP/s")
     weights = TextWeights(model, maker(numerics, model.device))
     rig = Rig(model, Forward(weights, compiled=chosen.compile))
@@ -95,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--compile", action="store_true", help="fuse element-wise work")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
+    parser.add_argument(
+        "--clock",
+        choices=clock.CLOCKS,
+        default="wall",
+        help="cpu: this process's CPU time, for a machine that is not idle (with --threads 1); "
+        "latency at loads and beside a server is by the wall all the same",
+    )
     parser.add_argument("--events", type=int, help="events a turn (default 32; 126 on a GPU)")
     parser.add_argument("--batch", type=int, help="events a forward (default 16; 42 on a GPU)")
     parser.add_argument("--together", type=int, help="traces a step (default 8; 128 on a GPU)")

@@ -1,51 +1,51 @@
-"""Seconds of a call: wall and process CPU time, the device waited for."""
+"""Seconds of a call, the device waited for: by the wall, or of this process's CPU.
+
+On a CPU that does other work too, CPU time of one thread says more than the wall does.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 
 from worker.judge.engine.matrix import Numerics
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
-class Taken(NamedTuple):
+
+class _Clock:
+    now = staticmethod(CLOCKS["wall"])
+
+
+def use(name: str) -> None:
+    """Take time by this one of ``CLOCKS`` from now on."""
+    _Clock.now = staticmethod(CLOCKS[name])
+
+
+def take(call: Callable[[], object]) -> float:
     """Seconds of one call."""
-
-    wall: float
-    cpu: float
-
-
-def take(call: Callable[[], object]) -> Taken:
-    """Time one call."""
     _wait()
-    wall, cpu = time.perf_counter(), time.process_time()
+    began = _Clock.now()
     call()
     _wait()
-    return Taken(time.perf_counter() - wall, time.process_time() - cpu)
+    return _Clock.now() - began
 
 
-def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, Taken]:
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Medians of ``rounds`` turns of every call, after one turn that does not count.
 
     Taking turns lets a disturbance of the machine meet everyone.
     """
-    taken: dict[str, list[Taken]] = {name: [] for name in calls}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
             taken[name].append(take(call))
-    return {
-        name: Taken(
-            statistics.median(each.wall for each in runs),
-            statistics.median(each.cpu for each in runs),
-        )
-        for name, runs in taken.items()
-    }
+    return {name: statistics.median(runs) for name, runs in taken.items()}
 
 
 def matmul_rate(
@@ -66,7 +66,7 @@ def matmul_rate(
         for _ in range(repeat):
             product()
 
-    seconds = in_turns({"matmul": call}, rounds)["matmul"].wall
+    seconds = in_turns({"matmul": call}, rounds)["matmul"]
     return 2 * rows * hidden * columns * repeat / seconds
 
 

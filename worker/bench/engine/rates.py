@@ -16,12 +16,12 @@ from worker.bench.engine.workload import Lengths, Workload
 def text(rig: Rig, lengths: Lengths, events: int, batch: int, rounds: int) -> float:
     """Verdicts on text per second."""
     rows = Workload(rig.vocabulary, lengths).rows(rig.prefixes(), events)
-    return events / in_turns({"text": verdict_call(rig, rows, batch)}, rounds)["text"].wall
+    return events / in_turns({"text": verdict_call(rig, rows, batch)}, rounds)["text"]
 
 
 def image(rig: Rig, events: int, rounds: int) -> float:
     """Verdicts per second on events with an image each that was not seen before."""
-    return events / images(rig, events=events, rounds=rounds, ways=["together"])["together"].wall
+    return events / images(rig, events=events, rounds=rounds, ways=["together"])["together"]
 
 
 def thought(rig: Rig, tokens: int, together: int, rounds: int) -> float:
@@ -35,7 +35,7 @@ def thought(rig: Rig, tokens: int, together: int, rounds: int) -> float:
         kept = rig.forward.run(rows, keep=[True] * together).kept
         write(rig, [own for own in kept if own is not None], tokens)
 
-    return together / in_turns({"think": call}, rounds)["think"].wall
+    return together / in_turns({"think": call}, rounds)["think"]
 
 
 def most_memory(device: torch.device) -> int:

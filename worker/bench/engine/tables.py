@@ -27,7 +27,7 @@ def generate(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
         taken = beside_generate(
             rig, lengths, events=chosen.events, batch=chosen.batch, rounds=chosen.rounds
         )
-        engine, other = (chosen.events / taken[n].wall for n in ("engine", "generate"))
+        engine, other = (chosen.events / taken[n] for n in ("engine", "generate"))
         share = engine * rig.flops(lengths) / rate
         _row(f"{prefix:,} tokens", f"{engine:.2f}", f"{other:.2f}", f"{engine / other:.2f} x",
              f"{share:.0%}")  # fmt: skip
@@ -56,20 +56,20 @@ def throughput(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
 def cost(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
     """What many policies, and long ones, add to an event."""
     taken = costs(rig, events=chosen.events, batch=chosen.batch, rounds=chosen.rounds)
-    first = next(iter(taken.values())).wall
+    first = next(iter(taken.values()))
     _head("policies", "verdicts/s", "cost")
     for name, each in taken.items():
-        _row(name, f"{chosen.events / each.wall:.2f}", f"{each.wall / first:.2f} x")
+        _row(name, f"{chosen.events / each:.2f}", f"{each / first:.2f} x")
 
 
 def pictures(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
     """Images one by one, together, and seen before."""
     count = min(chosen.batch, PICTURES)
     taken = images(rig, events=count, rounds=chosen.rounds)
-    slowest = taken["one by one"].wall
+    slowest = taken["one by one"]
     _head("images", "events/s", "speed")
     for name, each in taken.items():
-        _row(name, f"{count / each.wall:.2f}", f"{slowest / each.wall:.2f} x")
+        _row(name, f"{count / each:.2f}", f"{slowest / each:.2f} x")
 
 
 def thinking(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:

@@ -30,7 +30,7 @@ class Overhead(NamedTuple):
 def alone(rig: Rig, tokens: int, turns: int) -> Overhead:
     """One event at a time: its verdict, then its trace."""
     own, verdicts = _verdicts(rig, 1, turns)
-    traces = [take(lambda: write(rig, own, tokens)).wall for _ in range(turns)]
+    traces = [take(lambda: write(rig, own, tokens)) for _ in range(turns)]
     return _overhead(traces, verdicts)
 
 
@@ -55,7 +55,7 @@ def under_load(rig: Rig, tokens: int, turns: int, *, together: int = 8) -> Overh
 
         write(rig, own, tokens, between=judge)
 
-    return _overhead([take(call).wall for _ in range(turns)], verdicts)
+    return _overhead([take(call) for _ in range(turns)], verdicts)
 
 
 def write(
@@ -76,7 +76,7 @@ def write(
 def _verdicts(rig: Rig, count: int, turns: int) -> tuple[list[OwnKV], list[float]]:
     rows = Workload(rig.vocabulary, Lengths(320)).rows(rig.prefixes(), count)
     keep = [True] * count
-    seconds = [take(lambda: rig.forward.run(rows, keep=keep)).wall for _ in range(turns + 1)]
+    seconds = [take(lambda: rig.forward.run(rows, keep=keep)) for _ in range(turns + 1)]
     own = [each for each in rig.forward.run(rows, keep=keep).kept if each is not None]
     return own, seconds[1:]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from worker.bench.engine.clock import Taken, in_turns
+from worker.bench.engine.clock import in_turns
 from worker.bench.engine.generate import ANSWER_TOKENS, generate
 from worker.bench.engine.workload import EVENT, TAIL, Lengths, Workload
 from worker.judge.engine.forward import Forward
@@ -72,7 +72,7 @@ def verdict_call(rig: Rig, rows: list[Row], batch: int) -> Callable[[], None]:
 
 def beside_generate(
     rig: Rig, lengths: Lengths, *, events: int, batch: int, rounds: int
-) -> dict[str, Taken]:
+) -> dict[str, float]:
     """Seconds for ``events`` verdicts of the engine and of generate in batches of 8."""
     work = Workload(rig.vocabulary, lengths)
     rows = work.rows(rig.prefixes(), events)
@@ -86,7 +86,7 @@ def beside_generate(
     )
 
 
-def costs(rig: Rig, *, events: int, batch: int, rounds: int) -> dict[str, Taken]:
+def costs(rig: Rig, *, events: int, batch: int, rounds: int) -> dict[str, float]:
     """Seconds for ``events`` verdicts under one policy, under fifty, and under a long one."""
     calls: dict[str, Callable[[], object]] = {}
     for name, lengths in {
@@ -102,7 +102,7 @@ def costs(rig: Rig, *, events: int, batch: int, rounds: int) -> dict[str, Taken]
 
 def images(
     rig: Rig, *, events: int, rounds: int, ways: Sequence[str] = IMAGE_WAYS
-) -> dict[str, Taken]:
+) -> dict[str, float]:
     """Seconds for ``events`` image verdicts: one by one, together, and with images seen before."""
     size = rig.model.config.vision_config.image_size
     work = Workload(rig.vocabulary, Lengths(320))
