@@ -16,22 +16,26 @@ from worker.judge.engine.matrix import Numerics
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-class _Clock:
-    now = staticmethod(CLOCKS["wall"])
+_chosen = ["wall"]
 
 
 def use(name: str) -> None:
     """Take time by this one of ``CLOCKS`` from now on."""
-    _Clock.now = staticmethod(CLOCKS[name])
+    _chosen[0] = name
+
+
+def now() -> float:
+    """Seconds by the clock in use."""
+    return CLOCKS[_chosen[0]]()
 
 
 def take(call: Callable[[], object]) -> float:
     """Seconds of one call."""
     _wait()
-    began = _Clock.now()
+    began = now()
     call()
     _wait()
-    return _Clock.now() - began
+    return now() - began
 
 
 def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 from worker.bench.engine.against import Served
 from worker.bench.engine.verdicts import Rig
@@ -14,14 +15,14 @@ ALL_AT_ONCE = 1e9
 
 
 class Arrivals:
-    """Events that arrive at a steady rate from now on."""
+    """Events that arrive at a steady rate from now on, by the wall or by another ``clock``."""
 
-    def __init__(self, per_second: float) -> None:
-        self._rate, self._started, self._taken = per_second, time.perf_counter(), 0
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._rate, self._clock, self._started, self._taken = per_second, clock, clock(), 0
 
     def now(self) -> float:
         """Seconds since the first one arrived."""
-        return time.perf_counter() - self._started
+        return self._clock() - self._started
 
     def take(self, most: int) -> range:
         """Numbers of the next events that have arrived, ``most`` at most."""

@@ -43,23 +43,23 @@ def config_75m() -> Any:
 
 
 def config_small() -> Any:
-    """Two layers, 64 wide, over texts as long as the others': all but the matrix products."""
+    """Two layers, 32 wide, over texts as long as the others': all but the matrix products."""
     text = {
         "vocab_size": 4096,
-        "hidden_size": 64,
-        "intermediate_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 32,
         "num_hidden_layers": 2,
         "layer_types": ["sliding_attention", "full_attention"],
-        "num_attention_heads": 2,
+        "num_attention_heads": 1,
         "num_key_value_heads": 1,
-        "head_dim": 32,
-        "query_pre_attn_scalar": 32,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
         "sliding_window": 512,
         "max_position_embeddings": 8192,
     }
     vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 32,
         "num_hidden_layers": 1,
         "num_attention_heads": 1,
         "image_size": 224,

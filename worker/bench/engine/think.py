@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
-from worker.bench.engine.clock import take
+from worker.bench.engine.clock import now, take
 from worker.bench.engine.load import Arrivals
 from worker.bench.engine.verdicts import Rig
 from worker.bench.engine.workload import Lengths, Workload
@@ -46,7 +46,7 @@ def under_load(rig: Rig, tokens: int, turns: int, *, together: int = 8) -> Overh
     rows = Workload(rig.vocabulary, Lengths(320), seed=2).rows(rig.prefixes(), together)
 
     def call() -> None:
-        arrivals = Arrivals(rate)
+        arrivals = Arrivals(rate, now)
 
         def judge() -> None:
             waiting = len(arrivals.take(together))
