@@ -74,7 +74,7 @@ def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
     """``rows`` (tokens, in) times the matrix: (tokens, out), in the format of ``rows``."""
     weight, scale, kind = matrix
     if kind == "model" or scale is None:
-        if rows.dtype == torch.float32 and rows.device.type == "cpu" and _ONEDNN:
+        if rows.dtype == torch.float32 and rows.device.type == "cpu" and _ONEDNN and len(rows) > 1:
             product: torch.Tensor = _product(rows, weight)
             return product
         return torch.nn.functional.linear(rows, weight)
@@ -95,9 +95,9 @@ def multiply(rows: torch.Tensor, matrix: Matrix) -> torch.Tensor:
 
 @torch.library.custom_op("moderation_worker::product", mutates_args=())
 def _product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """``linear`` in float32 by oneDNN: a tenth to a half faster than MKL, which torch 2.13 takes,
-    on CPUs with AVX-512. An operator of its own, since Inductor wants the weights to be constants.
-    """
+    """``linear`` in float32 by oneDNN: on CPUs with AVX-512 a tenth to a half faster than MKL,
+    which torch 2.13 takes, but for a single row. An operator of its own: Inductor would have the
+    weights be constants."""
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
     return product
 
