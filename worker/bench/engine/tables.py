@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Callable
 
 from worker.bench.engine import against, load, rates, steady, think
@@ -120,10 +121,11 @@ def beside_server(rig: Rig, chosen: argparse.Namespace) -> None:
     _head("policy", "engine verdicts/s", "server verdicts/s", "ratio", "at half of the server's "
           "saturation: engine p50, p95", "server p50, p95")  # fmt: skip
     for prefix in PREFIXES:
-        work, policies = Workload(rig.vocabulary, Lengths(prefix)), rig.prefixes()
+        # Events that no call ever sent: the server keeps whole prompts, and would know them.
+        work = Workload(rig.vocabulary, Lengths(prefix), seed=secrets.randbits(31))
+        policies = rig.prefixes()
 
         def prompts(work: Workload = work) -> list[tuple[int, ...]]:
-            # New events every time: the server keeps whole prompts, and would know them.
             return [policy + own for policy, own in work.contexts(chosen.events)]
 
         rows = work.rows(policies, chosen.events)
