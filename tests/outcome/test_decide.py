@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.judgements import judgement, policy
 from worker.contracts.codes import UndecidedReason
+from worker.contracts.verdict import ContextUse
 from worker.media.base import FetchedImage
 from worker.outcome.decide import decide, undecided
 from worker.outcome.passes import PassResult
@@ -76,8 +77,16 @@ def test_an_unsafe_image_is_named_and_outweighs_a_failed_one() -> None:
     ("setting", "action"), [("hold", "hold"), ("block", "block"), ("pass", "allow")]
 )
 def test_the_policy_says_what_happens_to_the_undecided(setting: str, action: str) -> None:
-    decision = undecided(policy(on_undecided=setting), UndecidedReason.POISON)
-    assert (decision.outcome, decision.action) == ("undecided", action)
+    """Whether it was not judged at all, or a pass or an image failed."""
+    under = policy(on_undecided=setting)
+    missing = [image(UndecidedReason.IMAGE_MISSING)]
+    for decision in (
+        undecided(under, UndecidedReason.POISON),
+        decide(under, [judged(0.1), failed()], []),
+        decide(under, [judged(0.1)], missing),
+        decide(under, [], []),
+    ):
+        assert (decision.outcome, decision.action) == ("undecided", action)
 
 
 def test_held_content_waits_for_review_and_blocked_content_is_kept_without() -> None:
@@ -201,3 +210,36 @@ def test_safe_is_only_ever_said_when_everything_was_seen_and_judged_safe(
         assert max(scores) < 0.5
     elif decision.outcome == "unsafe":
         assert max(scores) >= 0.5
+
+
+def test_only_an_event_that_was_judged_and_never_for_itself_is_cached() -> None:
+    """A failed pass or image beside cached answers is looked at again, and never by the cache."""
+    known = judged(0.1, cached=True)
+    alone = decide(policy(), [known], [])
+    assert (alone.cached, alone.decided_by) == (True, "cache")
+    assert not decide(policy(), [known, judged(0.1)], []).cached
+    assert not decide(policy(), [judged(0.9, cached=True), failed()], []).cached
+    lost = decide(
+        policy(), [judged(0.1, cached=True, image=0)], [image(UndecidedReason.IMAGE_MISSING)]
+    )
+    assert (lost.outcome, lost.cached, lost.decided_by) == ("undecided", False, "judge")
+
+
+def test_the_context_is_what_every_pass_saw() -> None:
+    passes = [
+        judged(0.1, context=ContextUse(included=3, omitted=1)),
+        judged(0.1, context=ContextUse(included=2, omitted=2), source="custom"),
+    ]
+    assert decide(policy(), passes, []).context == ContextUse(included=2, omitted=2)
+
+
+def test_control_strings_of_every_pass_are_reported_once() -> None:
+    passes = [judged(0.1, neutralised=("b", "a")), judged(0.1, neutralised=("a",), source="custom")]
+    assert decide(policy(), passes, []).neutralised == ("a", "b")
+
+
+def test_what_the_floor_alone_made_unsafe_says_so() -> None:
+    raised = decide(policy(), [judged(0.1, floor=0.9)], [])
+    both = decide(policy(), [judged(0.9, floor=0.9)], [])
+    assert (raised.outcome, raised.decided_by) == ("unsafe", "floor")
+    assert (both.outcome, both.decided_by) == ("unsafe", "judge")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.contracts.verdict import ContextUse
 from worker.judge.base import CategoryScore, Judgement, Side, Thought
 from worker.policy.model import Policy
 
@@ -17,6 +18,9 @@ def judgement(
     floor: float = 0.0,
     complete: bool = True,
     thought: Thought | None = None,
+    cached: bool = False,
+    context: ContextUse | None = None,
+    neutralised: tuple[str, ...] = (),
 ) -> Judgement:
     """A judgement by scores (P(unsafe)) and named categories."""
     return Judgement(
@@ -26,6 +30,9 @@ def judgement(
         categories_complete=complete,
         floor_score=floor,
         thought=thought,
+        cached=cached,
+        context=context or ContextUse(),
+        neutralised=neutralised,
     )
 
 
