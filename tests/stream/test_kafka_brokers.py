@@ -27,7 +27,7 @@ async def test_the_loss_of_one_broker_of_three_is_survived(kafka_of_three: Clust
     """
     backend = KafkaBackend(kafka_of_three, stream={"max_events": 64})
     await create(backend, partitions=4, replication=3)
-    await fill(backend, 2000)
+    await fill(backend, 0, 2000)
     verdicts = backend.settings.topics.verdicts
 
     async def judge(delivery: Delivery) -> Sequence[Output]:

@@ -18,7 +18,7 @@ from worker.stream.local_journal import FILE, Journal
 
 @pytest.mark.slow
 async def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    """12 kills of two workers on one directory: 3,000 records, 3,000 verdicts, in order."""
+    """12 kills of two workers on one directory: each of 3,000 records judged once, in order."""
     backend = LocalBackend(tmp_path, stream={"max_events": 64})
     await create(backend, partitions=4)
     fleet = await survive(

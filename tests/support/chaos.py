@@ -106,24 +106,28 @@ class Fleet:
 async def torment(
     fleet: Fleet,
     progress: Callable[[], Awaitable[int]],
-    total: int,
+    feed: Callable[[int, int], Awaitable[None]],
+    portion: int,
     *,
     seed: int,
     strikes: int,
     gap_s: tuple[float, float],
     freeze_s: tuple[float, float] | None,
     deadline_s: float,
-) -> None:
-    """Strike ``strikes`` times at seeded random moments, then let the fleet reach ``total``.
+) -> int:
+    """Strike ``strikes`` times at seeded random moments, then let the fleet end its work.
 
-    Every third strike freezes (where ``freeze_s`` says how long), the others kill. A freeze waits
-    until work goes on, so that the sleeper holds something, and nobody else is struck until it
-    wakes, so that its partitions are taken over meanwhile. Fails after ``deadline_s``, or where
-    the work ran out before the strikes did.
+    ``feed(start, stop)`` writes the input numbered so: the first ``portion``, and one more where a
+    fast machine would be done before the last strike, so that each strike hits a fleet that has
+    work left. Every third strike freezes (where ``freeze_s`` says how long), the others kill. A
+    freeze waits until work goes on, so that the sleeper holds something, and nobody else is struck
+    until it wakes, so that its partitions are taken over meanwhile. Returns how much was fed;
+    fails after ``deadline_s``.
     """
     dice = random.Random(seed)
     deadline = time.monotonic() + deadline_s
-    struck, reached = 0, 0
+    struck, reached, total = 0, 0, portion
+    await feed(0, total)
     next_strike = time.monotonic() + dice.uniform(*gap_s)
     next_look = 0.0
     while True:
@@ -135,7 +139,9 @@ async def torment(
             )
         if struck < strikes and now >= next_strike:
             count = await progress()
-            assert count < total, f"all work was done at strike {struck}: give it more"
+            if count + portion / 4 >= total:
+                await feed(total, total + portion)
+                total += portion
             freezing = freeze_s is not None and struck % 3 == 2
             if freezing and count == reached:
                 next_strike = now + 0.2
@@ -152,7 +158,7 @@ async def torment(
         if struck == strikes and now >= next_look:
             next_look = now + 1.0
             if await progress() >= total:
-                return
+                return total
         await asyncio.sleep(0.02)
 
 

@@ -23,14 +23,14 @@ def worker_argv(backend: Backend) -> list[str]:
     return [sys.executable, "-m", "tests.support.stream_worker", chosen, backend.topic]
 
 
-async def fill(backend: Backend, count: int, chunk: int = 500) -> None:
-    """Write ``count`` records over all partitions."""
-    for start in range(0, count, chunk):
+async def fill(backend: Backend, start: int, stop: int, chunk: int = 500) -> None:
+    """Write the records numbered from ``start`` up to ``stop`` over all partitions."""
+    for first in range(start, stop, chunk):
         await write(
             backend,
             [
                 Output(topic=backend.topic, key=b"c%d" % (number % 97), value=b"%d" % number)
-                for number in range(start, min(start + chunk, count))
+                for number in range(first, min(first + chunk, stop))
             ],
         )
 
@@ -38,7 +38,7 @@ async def fill(backend: Backend, count: int, chunk: int = 500) -> None:
 async def survive(
     backend: Backend,
     log: Path,
-    count: int,
+    portion: int,
     *,
     workers: int,
     seed: int,
@@ -51,8 +51,10 @@ async def survive(
     check: Callable[[Sequence[Record], Sequence[Record]], object] = assert_exactly_once,
 ) -> Fleet:
     """Fill, torment, and check that every record has exactly one verdict, in order."""
-    await fill(backend, count)
     verdicts = backend.settings.topics.verdicts
+
+    async def feed(start: int, stop: int) -> None:
+        await fill(backend, start, stop)
 
     async def progress() -> int:
         return len({source_of(record) for record in await read(backend, verdicts)})
@@ -61,8 +63,8 @@ async def survive(
     fleet = Fleet(argv or worker_argv(backend), workers, log, env=env, cwd=ROOT)
     try:
         await torment(
-            fleet, progress, count, seed=seed, strikes=strikes, gap_s=gap_s, freeze_s=freeze_s,
-            deadline_s=deadline_s,
+            fleet, progress, feed, portion,
+            seed=seed, strikes=strikes, gap_s=gap_s, freeze_s=freeze_s, deadline_s=deadline_s,
         )  # fmt: skip
     finally:
         fleet.stop()
