@@ -207,6 +207,9 @@ class JudgeSettings(Section):
     """Device memory in which the keys and values of policies are pinned."""
     image_bytes: Positive = 256 * 1024**2
     """Device memory that keeps embeddings of images seen before."""
+    image_keys_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """Device memory that keeps keys and values of images that came again under one policy, so that
+    only the text around them is computed; 0 is off."""
     batch_deadline_s: PositiveSeconds = 60.0
     """A batch on the device for longer makes the worker unhealthy; twice this ends the process."""
     think_lane: Positive = 64

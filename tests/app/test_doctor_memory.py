@@ -16,6 +16,7 @@ SMALL = {
     "prefill_tokens": 512,
     "max_context": 2048,
     "image_bytes": 64 * 1024**2,
+    "image_keys_bytes": 64 * 1024**2,
 }
 
 

@@ -91,11 +91,29 @@ class Source:
         rng = self.rng
         policy = rng.choice(self.policies)
         own = text(rng, self._longest)
-        pixels, digest = None, ""
-        types: tuple[int, ...] = ()
+        shown, place = None, 0
         if image if image is not None else rng.random() < 0.2:
-            pixels, digest = rng.choice(self._pictures)
+            shown = rng.choice(self._pictures)
             place = rng.randint(0, min(len(own), WINDOW))
+        return self._made(policy, own, shown, place, adapter)
+
+    def showing(self, policy: int, image: int, adapter: str | None = None) -> Case:
+        """Fresh text behind an image that stands where the template has it: behind the policy."""
+        own = text(self.rng, self._longest)
+        return self._made(self.policies[policy], own, self._pictures[image], 0, adapter)
+
+    def _made(
+        self,
+        policy: tuple[int, ...],
+        own: tuple[int, ...],
+        shown: tuple[torch.Tensor, str] | None,
+        place: int,
+        adapter: str | None,
+    ) -> Case:
+        rng = self.rng
+        pixels, digest = shown or (None, "")
+        types: tuple[int, ...] = ()
+        if shown:
             own = (*own[:place], *self._image, *own[place:])
         tail = rng.choice(self._tails)
         ids = (*policy, *own, *tail)

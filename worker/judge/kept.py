@@ -11,7 +11,8 @@ from worker.judge.cache import CachingJudge
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """Keys and values of policies, and embeddings of images; bytes of device memory.
+    """Keys and values of policies and of images under them, and embeddings of images; bytes of
+    device memory.
 
     ``graphs`` are those that ``judge.compile`` has made, ``compile_s`` the seconds at the start.
     """
@@ -22,6 +23,9 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     image_bytes: int = 0
     image_max_bytes: int = 0
+    image_keys: int = 0
+    image_keys_bytes: int = 0
+    image_keys_max_bytes: int = 0
     graphs: int = 0
     compile_s: float = 0.0
 

@@ -46,6 +46,7 @@ def demand(
         max_context=settings.max_context,
         prefix_bytes=settings.prefix_bytes,
         image_bytes=settings.image_bytes,
+        image_keys_bytes=settings.image_keys_bytes,
         think_lane=settings.think_lane,
         think_tokens=think_tokens,
         policies=policies,

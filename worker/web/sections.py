@@ -138,7 +138,7 @@ def tiles(view: ConsoleView) -> Markup:
             number(view.kept.policies),
             note(
                 f"{size(view.kept.policy_bytes)} of {size(view.kept.policy_max_bytes)}, "
-                f"{number(view.kept.images)} images"
+                f"{number(view.kept.images)} images, {number(view.kept.image_keys)} under a policy"
                 if view.kept.policy_max_bytes
                 else "none kept"
             ),

@@ -57,6 +57,7 @@ SMALL = Demand(
     max_context=2048,
     think_lane=2,
     image_bytes=64 * 1024**2,
+    image_keys_bytes=64 * 1024**2,
 )
 """What an 8 GB card can hold."""
 

@@ -6,7 +6,6 @@ import torch
 
 from worker.judge.engine.attention import Part, attend, fold, merge, unfold
 from worker.judge.engine.before import ALL, Near, added, before, near
-from worker.judge.engine.keys import OwnKV, PrefixKV
 from worker.judge.engine.packing import Group, Queries, Shared
 from worker.judge.engine.weights import Shape
 
@@ -33,10 +32,10 @@ class Cascade:
             self._among(group, self._own[place][sliding], number, sliding, query, key, value, own)
         for shared in self._queries.shared:
             span = slice(shared.start, shared.end)
-            behind = self._policy(shared, number, sliding, query[span])
+            behind = self._before(shared, number, sliding, query[span])
             if behind is not None:
                 merged = merge(Part(own.out[span], own.lse[span]), behind)
-                own.out[span] = merged.out
+                own.out[span], own.lse[span] = merged
         return own.out.flatten(1)
 
     def _among(
@@ -61,38 +60,21 @@ class Cascade:
             mask,
         )
         part = unfold(out, lse, asked.shape[1])
-        if group.past is not None:
-            positions = self._queries.positions[group.queries[0]]
-            behind = self._before(group.past, number, sliding, asked[0], positions, group)
-            if behind is not None:
-                merged = merge(Part(part.out[0], part.lse[0]), behind)
-                part = Part(merged.out[None], merged.lse[None])
         for whole, padded in zip(own, part, strict=True):
             whole.index_copy_(0, group.places, padded.flatten(0, 1).index_select(0, group.real))
 
-    def _policy(
+    def _before(
         self, shared: Shared, number: int, sliding: bool, query: torch.Tensor
     ) -> Part | None:
-        positions = self._queries.positions[shared.start : shared.end]
-        return self._before(shared.prefix, number, sliding, query, positions, shared)
-
-    def _before(
-        self,
-        held: PrefixKV | OwnKV,
-        number: int,
-        sliding: bool,
-        query: torch.Tensor,
-        positions: torch.Tensor,
-        whose: Shared | Group,
-    ) -> Part | None:
         """Queries with what was computed before them; None where no query sees any of it."""
-        layer = held.layers[number]
+        layer = shared.held.layers[number]
         seen: Near | None = ALL
         if sliding:
-            if id(whose) not in self._near:  # every sliding layer holds the same positions
-                first, count = held.first(number), layer[0].shape[1]
-                self._near[id(whose)] = near(positions, first, count, self._shape, self._dtype)
-            seen = self._near[id(whose)]
+            if id(shared) not in self._near:  # every sliding layer holds the same positions
+                positions = self._queries.positions[shared.start : shared.end]
+                first, count = shared.held.first(number), layer[0].shape[1]
+                self._near[id(shared)] = near(positions, first, count, self._shape, self._dtype)
+            seen = self._near[id(shared)]
         return before(query, layer, seen, self._shape)
 
 

@@ -9,6 +9,7 @@ from worker.errors import Undecided
 from worker.judge.device import Fault
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.fusing import fuse, graphs
+from worker.judge.engine.image_keys import ImageKeys
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.matrix import maker
 from worker.judge.engine.prefill import LongContext
@@ -46,16 +47,22 @@ class Engine:
         self.forward = Forward(weights, compiled=settings.compile)
         self.prefixes = Prefixes(self.forward, settings.prefix_bytes)
         self.images = ImageEmbeddings(model, settings.image_bytes)
+        self.image_keys = ImageKeys(self.prefixes, settings.image_keys_bytes)
         self.rules = TraceRules(answer, tokenizer)
         tree = LabelTree(
-            self.forward, self.prefixes, self.images, answer, tokenizer, min_constant=min_constant
-        )
+            self.forward, self.prefixes, self.images, self.image_keys, answer, tokenizer,
+            min_constant=min_constant,
+        )  # fmt: skip
         self.reader = Reader(tree, Namer(answer, tokenizer, limits), self._split)
         self._limits = limits
 
     def account(self) -> None:
         """Count what was reused since the last time."""
-        for kind, kept in (("policy", self.prefixes), ("image", self.images)):
+        for kind, kept in (
+            ("policy", self.prefixes),
+            ("image", self.images),
+            ("image_keys", self.image_keys),
+        ):
             labels = {Attribute.KIND: kind}
             instruments.reuse.add(kept.hits, {**labels, Attribute.RESULT: "hit"})
             instruments.reuse.add(kept.misses, {**labels, Attribute.RESULT: "miss"})
@@ -125,13 +132,20 @@ class EngineDevice:
             images=sum(len(engine.images) for engine in engines),
             image_bytes=sum(engine.images.bytes for engine in engines),
             image_max_bytes=self._settings.image_bytes * len(engines),
+            image_keys=sum(len(engine.image_keys) for engine in engines),
+            image_keys_bytes=sum(engine.image_keys.bytes for engine in engines),
+            image_keys_max_bytes=self._settings.image_keys_bytes * len(engines),
             graphs=graphs() if self._settings.compile else 0,
             compile_s=self._compile_s,
         )
 
     def _kept_bytes(self) -> list[tuple[int, dict[str, str]]]:
         kept = self.kept()
-        sizes = {"policy": kept.policy_bytes, "image": kept.image_bytes}
+        sizes = {
+            "policy": kept.policy_bytes,
+            "image": kept.image_bytes,
+            "image_keys": kept.image_keys_bytes,
+        }
         return [(size, {Attribute.KIND: kind}) for kind, size in sizes.items()]
 
     def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:

@@ -6,7 +6,8 @@ Rows (events, chunks, prefixes) lie behind one another without padding, sorted b
     policy    P P P P P   P P P   Q Q Q Q        one attention call a policy: P x 8, Q x 4 queries
     own keys  [a a a a a]  [c c c c .]           one padded call for rows of like length
 
-A row may end in branches: continuations that see the row but not each other.
+A row may begin behind a past: own tokens of its context that were computed before, met like the
+policy. It may end in branches: continuations that see the row but not each other.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Shared:
-    """Queries ``start:end`` meet one policy's prefix."""
+    """Queries ``start:end`` meet what was computed before them: a policy's prefix, or a past."""
 
-    prefix: PrefixKV
+    held: PrefixKV | OwnKV
     start: int
     end: int
 
@@ -100,7 +101,6 @@ class Group:
     real: torch.Tensor
     places: torch.Tensor
     seen: dict[bool, torch.Tensor]
-    past: OwnKV | None
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,12 @@ class Packed:
 def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
     """Lay rows out; everything is built on the host and moved over once."""
     prefixes = {id(row.prefix): number for number, row in enumerate(rows)}
-    order = sorted(range(len(rows)), key=lambda n: (prefixes[id(rows[n].prefix)], -rows[n].count))
+    pasts = {id(row.past): number for number, row in enumerate(rows)}
+
+    def place(row: Row) -> tuple[int, int, int]:
+        return prefixes[id(row.prefix)], pasts[id(row.past)], -row.count
+
+    order = sorted(range(len(rows)), key=lambda n: place(rows[n]))
     ordered = [rows[n] for n in order]
     tokens = [row.tokens for row in ordered]
     spans, end = [], 0
@@ -141,7 +146,7 @@ def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
     wanted = [span.start + n for row, span in zip(ordered, spans, strict=True) for n in row.wanted]
     everything = [list(span) for span in spans]
     asked = [[span.start + n for n in row.wanted] for row, span in zip(ordered, spans, strict=True)]
-    groups = [_group(each, ordered, spans, shape, device) for each in _alike(ordered, spans)]
+    groups = [_group(each, ordered, spans, shape, device) for each in _alike(spans)]
     return Packed(
         rows=ordered,
         order=order,
@@ -167,15 +172,13 @@ class _Square:
     starts: torch.Tensor
     lengths: torch.Tensor
     seen: dict[bool, torch.Tensor]
-    past: OwnKV | None
 
 
-def _alike(rows: Sequence[Row], spans: Sequence[range]) -> list[list[int]]:
-    """Rows of like length; one with a past goes alone."""
-    groups: list[list[int]] = [[n] for n, row in enumerate(rows) if row.past is not None]
-    fresh = [n for n, row in enumerate(rows) if row.past is None]
+def _alike(spans: Sequence[range]) -> list[list[int]]:
+    """Rows of like length."""
+    groups: list[list[int]] = []
     current: list[int] = []
-    for n in sorted(fresh, key=lambda n: -len(spans[n])):
+    for n in sorted(range(len(spans)), key=lambda n: -len(spans[n])):
         if current and len(spans[n]) < ALIKE * len(spans[current[0]]):
             groups.append(current)
             current = []
@@ -194,7 +197,7 @@ def _group(
     seen = own_tokens([rows[n] for n in members], width, shape.window, device)
     starts = torch.tensor([spans[n].start for n in members])
     lengths = torch.tensor([len(spans[n]) for n in members])
-    return _Square(members, starts, lengths, seen, rows[members[0]].past)
+    return _Square(members, starts, lengths, seen)
 
 
 def _queries(
@@ -206,16 +209,7 @@ def _queries(
     device: torch.device,
 ) -> Queries:
     """Queries in packed order; ``asked`` are each row's among ``everything``, as packed indexes."""
-    firsts, end = [], 0
-    shared: list[Shared] = []
-    for row, each in zip(rows, asked, strict=True):
-        firsts.append(end)
-        if row.prefix is not None and each:
-            if shared and shared[-1].prefix is row.prefix:
-                shared[-1] = Shared(row.prefix, shared[-1].start, end + len(each))
-            else:
-                shared.append(Shared(row.prefix, end, end + len(each)))
-        end += len(each)
+    firsts = [0, *itertools.accumulate(map(len, asked))]
     flat = torch.tensor([n for each in asked for n in each], dtype=torch.long)
     groups = []
     for square in squares:
@@ -244,10 +238,26 @@ def _queries(
                 real=at_real.to(device),
                 places=queries[real].to(device),
                 seen=seen,
-                past=square.past,
             )
         )
+    shared = [
+        *_shared([row.prefix for row in rows], firsts),
+        *_shared([row.past for row in rows], firsts),
+    ]
     return Queries(positions[flat].to(device), shared, groups)
+
+
+def _shared(held: Sequence[PrefixKV | OwnKV | None], firsts: Sequence[int]) -> list[Shared]:
+    """One entry for neighbours with the same before them; ``firsts``: where their queries begin."""
+    found: list[Shared] = []
+    for each, (start, end) in zip(held, itertools.pairwise(firsts), strict=True):
+        if each is None or start == end:
+            continue
+        if found and found[-1].held is each and found[-1].end == start:
+            found[-1] = Shared(each, found[-1].start, end)
+        else:
+            found.append(Shared(each, start, end))
+    return found
 
 
 def _asked_for(seen: dict[bool, torch.Tensor], local: torch.Tensor) -> dict[bool, torch.Tensor]:

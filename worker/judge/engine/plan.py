@@ -51,6 +51,7 @@ class Demand:
     max_context: int = 8192
     prefix_bytes: int = 2 * GIB
     image_bytes: int = GIB // 4
+    image_keys_bytes: int = GIB // 4
     think_lane: int = 64
     think_tokens: int = 0
     event_tokens: int = EVENT
@@ -150,6 +151,7 @@ def _held(demand: Demand, pinned: list[Policy]) -> list[Part]:
             f"{len(pinned)} prefixes of {tokens} tokens in all",
         ),
         Part("image embeddings", demand.image_bytes * demand.replicas, "judge.image_bytes"),
+        Part("image keys", demand.image_keys_bytes * demand.replicas, "judge.image_keys_bytes"),
     ]
     if demand.context > demand.prefill_tokens:
         held = sizes.window - 1 + work.SLACK

@@ -17,6 +17,7 @@ from typing import Any
 
 from worker.errors import Undecided
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.image_keys import ImageKeys
 from worker.judge.engine.images import ImageEmbeddings
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import Prefixes
@@ -35,13 +36,15 @@ class LabelTree(Labels):
         forward: Forward,
         prefixes: Prefixes,
         images: ImageEmbeddings,
+        image_keys: ImageKeys,
         answer: AnswerTokens,
         tokenizer: Any,
         *,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         super().__init__(answer, tokenizer, min_constant=min_constant)
-        self._forward, self._prefixes, self._images = forward, prefixes, images
+        self._forward, self._prefixes = forward, prefixes
+        self._images, self._image_keys = images, image_keys
         self._branches = tuple((label, *answer.response) for label in (answer.safe, answer.unsafe))
 
     def label(self, asks: Sequence[Ask]) -> tuple[ComputedRows, list[Sides | Undecided]]:
@@ -56,6 +59,9 @@ class LabelTree(Labels):
                 written.append(index)
             results.append(sides)
         kept = [each for each in forwarded.kept if each is not None]
+        for ask, row, own in zip(asks, rows, kept, strict=True):
+            if row.past is None:
+                self._image_keys.keep(ask.context, own)
         computed = ComputedRows(self._forward, kept)
         if written:
             instruments.answers_written.add(len(written))
@@ -66,7 +72,7 @@ class LabelTree(Labels):
         answer, rows = self._answer, []
         whole = rows_for(
             [ask.context for ask in asks],
-            [ask.row for ask in asks],
+            [ask.row or self._image_keys.find(ask.context) for ask in asks],
             self._prefixes,
             self._images,
             tail=answer.user,
