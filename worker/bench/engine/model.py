@@ -15,7 +15,8 @@ from worker.judge.engine.shapes import config_4b
 
 
 def config_75m() -> Any:
-    """About 75 M parameters: 12 layers in the true pattern (five sliding, one full), 640 wide."""
+    """A text model of 75 M parameters: 12 layers in the true pattern (five sliding, one full), 640
+    wide. Its image tower takes 1.8 times the work of an image event's tokens, as the true one."""
     text = {
         "vocab_size": 29_696,
         "hidden_size": 640,
@@ -29,10 +30,10 @@ def config_75m() -> Any:
         "max_position_embeddings": 8192,
     }
     vision = {
-        "hidden_size": 192,
-        "intermediate_size": 512,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 3,
+        "hidden_size": 384,
+        "intermediate_size": 1440,
+        "num_hidden_layers": 19,
+        "num_attention_heads": 6,
         "image_size": 448,
         "patch_size": 14,
         "vision_use_head": False,

@@ -64,7 +64,7 @@ def cost(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
 
 
 def pictures(rig: Rig, chosen: argparse.Namespace, rate: float) -> None:
-    """Images one by one, together, and seen before."""
+    """Images one by one, together, seen before, and seen before under the same policy."""
     count = min(chosen.batch, PICTURES)
     taken = images(rig, events=count, rounds=chosen.rounds)
     slowest = taken["one by one"]

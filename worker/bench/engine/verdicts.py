@@ -10,14 +10,14 @@ import torch
 
 from worker.bench.engine.clock import in_turns
 from worker.bench.engine.generate import ANSWER_TOKENS, generate
-from worker.bench.engine.workload import EVENT, TAIL, Lengths, Workload
+from worker.bench.engine.workload import EVENT, IMAGE, TAIL, Lengths, Workload, behind_image
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.packing import Row
 from worker.judge.engine.prefixes import Prefixes
 
 BUDGET = 64 * 2**30
 """Bytes for policies: none is computed twice here."""
-IMAGE_WAYS = ("one by one", "together", "seen before")
+IMAGE_WAYS = ("one by one", "together", "seen before", "seen before under the policy")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ def costs(rig: Rig, *, events: int, batch: int, rounds: int) -> dict[str, float]
 def images(
     rig: Rig, *, events: int, rounds: int, ways: Sequence[str] = IMAGE_WAYS
 ) -> dict[str, float]:
-    """Seconds for ``events`` image verdicts: one by one, together, and with images seen before."""
+    """Seconds for ``events`` image verdicts, by way.
+
+    One by one and together, of images not seen before; together, of images whose embedding is
+    kept, and of those whose keys and values are kept, so that their text alone is computed.
+    """
     size = rig.model.config.vision_config.image_size
     work = Workload(rig.vocabulary, Lengths(320))
     prefixes = rig.prefixes()
@@ -116,6 +120,11 @@ def images(
 
     seen = embed(pixels)
     rows = work.rows(prefixes, events, seen)
+    kept = rig.forward.run(
+        [Row(row.ids[:IMAGE], row.prefix, picture=row.picture) for row in rows],
+        keep=[True] * events,
+    ).kept
+    known = [behind_image(row, own) for row, own in zip(rows, kept, strict=True) if own is not None]
 
     def one_by_one() -> None:
         for n in range(events):
@@ -129,5 +138,8 @@ def images(
     def repeated() -> None:
         rig.forward.run(rows, keep=[True] * events)
 
-    calls = dict(zip(IMAGE_WAYS, (one_by_one, together, repeated), strict=True))
+    def gone_on() -> None:
+        rig.forward.run(known, keep=[True] * events)
+
+    calls = dict(zip(IMAGE_WAYS, (one_by_one, together, repeated, gone_on), strict=True))
     return in_turns({way: calls[way] for way in ways}, rounds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.judge.engine.keys import OwnKV
 from worker.judge.engine.packing import Picture, Row
 from worker.judge.engine.prefixes import Prefixes
 
@@ -60,3 +61,9 @@ class Workload:
             wanted = tuple(range(len(own) - 1, len(ids)))
             rows.append(Row(ids=ids, prefix=prefixes.get(policy), picture=picture, wanted=wanted))
         return rows
+
+
+def behind_image(row: Row, known: OwnKV) -> Row:
+    """An image event's row as it is computed once its image is ``known`` under its policy."""
+    wanted = tuple(place - IMAGE for place in row.wanted)
+    return Row(ids=row.ids[IMAGE:], prefix=row.prefix, past=known, wanted=wanted)
