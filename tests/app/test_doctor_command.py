@@ -27,19 +27,24 @@ async def test_all_is_well(place: WorkerPlace) -> None:
     assert "FAIL" not in answer.out
 
 
-def test_missing_topics_and_buckets_come_with_their_mending(tmp_path: Path) -> None:
+def test_missing_topics_come_with_their_mending(tmp_path: Path) -> None:
     """Exit code 1; what is wrong says what to do, what is right says so."""
-    place = WorkerPlace(tmp_path / "place", store={"buckets": []})
+    place = WorkerPlace(tmp_path / "place")
     place.policy()
     found = checks(place, 1)
     assert found["policies"]["ok"]
     assert not found["topic chat"]["ok"]
     assert "topics create" in found["topic chat"]["fix"]
-    assert "store.buckets" in found["store"]["fix"]
     text = moderation_worker("doctor", "--skip-model", "--config", place.config)
     assert text.code == 1
     assert "FAIL  topic chat" in text.out
-    assert "fix: list the buckets in store.buckets" in text.out
+    assert "fix: create it with `moderation-worker topics create`" in text.out
+
+
+async def test_a_deployment_of_text_alone_is_well_and_told_about_images(place: WorkerPlace) -> None:
+    """No bucket is allowed: exit code 0, and what an image would come to."""
+    place.change(store={"buckets": []})
+    assert "is undecided; see store.buckets" in checks(place, 0)["store"]["detail"]
 
 
 def test_a_broken_policy_and_a_broker_nobody_runs_do_not_hide_each_other(tmp_path: Path) -> None:
