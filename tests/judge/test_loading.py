@@ -70,6 +70,12 @@ def test_the_published_model_is_pinned_to_its_known_revision() -> None:
     assert resolve(JudgeSettings(model=name, revision="main")).revision == "main"
 
 
+def test_a_revision_of_a_directory_is_refused(checkpoint: Path) -> None:
+    """It would not count: the files are what they are, and their digest is in every verdict."""
+    for model in (str(checkpoint), "tiny"):
+        assert "judge.revision" in refused(JudgeSettings(model=model, revision="main"))
+
+
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     assert "no directory" in refused(settings(tmp_path / "nowhere"))
 

@@ -90,6 +90,11 @@ def resolve(settings: JudgeSettings) -> Source:
         directory = directory.expanduser()
     if not directory.is_dir():
         raise ConfigurationError(f"judge.model: {directory} is no directory; name a checkpoint")
+    if settings.revision is not None:
+        raise ConfigurationError(
+            f"judge.revision: {settings.model} is no hub repository and has no commits; leave it "
+            "out, verdicts name the digest of its files"
+        )
     for file in ("config.json", *_TOKENIZER_FILES):
         if not (directory / file).is_file():
             raise ConfigurationError(
