@@ -152,6 +152,10 @@ def test_a_typo_is_refused_with_what_was_meant(
         ({"custom": {"taxonomy": ["a"]}}, "custom.taxonomy[0]"),
         ({"description": None, "custom": {"disallowed": ["a"]}}, "description"),
         ({"examples": [{"text": "a"}]}, "examples[0].expect"),
+        (
+            {"examples": [{"text": "a", "expect": "maybe", "categories": ["Malware"]}]},
+            "examples[0].expect",
+        ),
         ({"examples": [{"text": " ", "expect": "safe"}]}, "examples[0].text"),
         (
             {"examples": [{"text": "a", "expect": "safe", "categories": ["Malware"]}]},
