@@ -139,11 +139,11 @@ async def torment(
             )
         if struck < strikes and now >= next_strike:
             count = await progress()
+            freezing = freeze_s is not None and struck % 3 == 2
             if count + portion / 4 >= total:
                 await feed(total, total + portion)
-                total += portion
-            freezing = freeze_s is not None and struck % 3 == 2
-            if freezing and count == reached:
+                total, next_strike = total + portion, now + 0.2  # strike when work goes on
+            elif freezing and count == reached:
                 next_strike = now + 0.2
             else:
                 victim, asleep = dice.randrange(len(fleet.processes)), 0.0

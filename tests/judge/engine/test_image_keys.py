@@ -13,6 +13,7 @@ from tests.support import oracle
 from tests.support.engine_cases import FIRST, Source
 from worker.errors import Undecided
 from worker.judge.engine.device import Engine, EngineDevice
+from worker.judge.engine.packing import pack
 from worker.judge.engine.rows import rows_for
 from worker.judge.loading import Checkpoint
 from worker.judge.reading import Reading
@@ -137,6 +138,7 @@ def test_nothing_is_shared_that_differs(
         "image": source.showing(0, 1).context,
         "no digest": dataclasses.replace(known, digest=""),
         "no policy": dataclasses.replace(known, policy=0),
+        "another cut": dataclasses.replace(known, policy=cut - 1),
         "text in front": dataclasses.replace(
             known,
             ids=(*known.ids[:cut], FIRST, *known.ids[cut:]),
@@ -178,3 +180,18 @@ def test_numbers_that_are_none_are_not_kept(open_engine: Open, source: Source) -
     assert len(engine.image_keys) == 0
     engine.image_keys.keep(context, own)
     assert len(engine.image_keys) == 1
+
+
+def test_events_of_one_image_meet_its_keys_in_one_call(open_engine: Open, source: Source) -> None:
+    """As those of one policy do; neighbours with another image have a call of their own."""
+    engine = open_engine().engine(None)
+    contexts = [source.showing(0, image).context for image in (0, 0, 1, 1)]
+    for context in contexts:
+        (row,) = rows_for([context], [None], engine.prefixes, engine.images)
+        (own,) = engine.forward.run([row], keep=[True]).kept
+        assert own is not None
+        engine.image_keys.keep(context, own)
+    known = [engine.image_keys.find(context) for context in contexts]
+    rows = rows_for(contexts, known, engine.prefixes, engine.images)
+    packed = pack(rows, engine.forward.weights.shape, engine.forward.weights.device)
+    assert len(packed.all.shared) == 1 + 2

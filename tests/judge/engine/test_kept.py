@@ -84,6 +84,19 @@ def test_traffic_never_displaces_a_policy(
     assert prefixes.hits == 2
 
 
+def test_what_finds_no_room_is_computed_once_for_a_batch(
+    room_for: Callable[[float], Engine], heads: list[tuple[int, ...]]
+) -> None:
+    """Its events hold it in common while they are there, and nothing does afterwards."""
+    prefixes = room_for(0.5).prefixes
+    batch = [prefixes.get(heads[0]) for _ in range(5)]
+    assert all(each is batch[0] for each in batch)
+    assert (prefixes.misses, prefixes.bytes) == (1, 0)
+    del batch
+    prefixes.get(heads[0])
+    assert prefixes.misses == 2
+
+
 def test_a_policy_that_goes_live_takes_the_place_of_the_longest_unused(
     room_for: Callable[[float], Engine], heads: list[tuple[int, ...]]
 ) -> None:

@@ -250,6 +250,7 @@ def test_more_of_anything_never_takes_less() -> None:
         more(SMALL, think_lane=5),
         more(SMALL, event_tokens=1024),
         more(SMALL, image_bytes=GIB),
+        more(SMALL, image_keys_bytes=GIB),
         more(SMALL, adapters=1),
         more(SMALL, policies=(*POLICIES, Policy(5000))),
         more(SMALL, element=4),

@@ -15,8 +15,9 @@ from worker.judge.engine.shapes import config_4b
 
 
 def config_75m() -> Any:
-    """A text model of 75 M parameters: 12 layers in the true pattern (five sliding, one full), 640
-    wide. Its image tower takes 1.8 times the work of an image event's tokens, as the true one."""
+    """About 75 M parameters in the text model: 12 layers in the true pattern (five sliding, one
+    full), 640 wide. The tower takes 1.8 times the work of an image event's tokens, as the true one.
+    """
     text = {
         "vocab_size": 29_696,
         "hidden_size": 640,

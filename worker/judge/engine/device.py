@@ -177,7 +177,8 @@ class EngineDevice:
 
 
 def cost(ask: Ask | TraceAsk) -> int:
-    """Tokens that are computed for an ask: its own, without those that are known already."""
+    """Tokens that an ask takes room for: its own, without those that an earlier pass left. Those of
+    an image that is known are counted, since its keys are in the batch all the same."""
     known = len(ask.row.ids) if ask.row is not None else 0
     own: int = len(ask.context) - ask.context.policy
     return max(own - known, 1)

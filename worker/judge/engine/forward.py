@@ -15,7 +15,7 @@ import torch
 
 from worker.judge.engine import blocks
 from worker.judge.engine.cascade import Cascade
-from worker.judge.engine.keys import LayerKV, OwnKV
+from worker.judge.engine.keys import Joined, LayerKV, OwnKV
 from worker.judge.engine.packing import Packed, Row, pack
 from worker.judge.engine.weights import Layer, TextWeights
 
@@ -125,13 +125,8 @@ def _apart(
 
 def _kept(row: Row, span: range, layers: list[LayerKV]) -> OwnKV:
     own = slice(span.start, span.start + len(row.ids))
-    held = []
-    for number, (key, value) in enumerate(layers):
-        new = (key[own].transpose(0, 1), value[own].transpose(0, 1))
-        if row.past is not None:
-            old = row.past.layers[number]
-            new = (torch.cat((old[0], new[0]), 1), torch.cat((old[1], new[1]), 1))
-        held.append(new)
+    new = tuple((key[own].transpose(0, 1), value[own].transpose(0, 1)) for key, value in layers)
     if row.past is None:
-        return OwnKV(row.prefix, row.ids, row.start, tuple(held))
-    return OwnKV(row.prefix, row.past.ids + row.ids, row.past.start, tuple(held))
+        return OwnKV(row.prefix, row.ids, row.start, new)
+    past = row.past
+    return OwnKV(row.prefix, past.ids + row.ids, past.start, Joined(past.layers, new))

@@ -14,13 +14,13 @@ from collections import OrderedDict
 import torch
 
 from worker.judge.decode import Context
-from worker.judge.engine.keys import LayerKV, OwnKV, size
+from worker.judge.engine.keys import LayerKV, OwnKV, finite, size
 from worker.judge.engine.prefixes import Prefixes
 
 ONCE = 4096
 """Images remembered as seen once; what never comes again takes no room."""
 
-Key = tuple[tuple[int, ...], str]
+Key = tuple[int, tuple[int, ...], str]
 
 
 class ImageKeys:
@@ -42,7 +42,7 @@ class ImageKeys:
 
     def find(self, context: Context) -> OwnKV | None:
         """What is known of a context up to the end of its image."""
-        key = _key(context)
+        key = self._key(context)
         if key is None:
             return None
         layers = self._kept.get(key)
@@ -51,26 +51,24 @@ class ImageKeys:
             return None
         self._kept.move_to_end(key)
         self.hits += 1
-        ids, policy = key[0], context.policy
+        policy, ids, _ = key
         # The policy's keys are looked up, not kept with the image's: they may have been displaced.
         return OwnKV(self._prefixes.get(ids[:policy]), ids[policy:], policy, layers)
 
     def keep(self, context: Context, own: OwnKV) -> None:
         """Take in a context that was computed from its policy on, the second time it comes."""
-        key = _key(context)
+        key = self._key(context)
         if key is None or key in self._kept or not self._comes_again(key):
             return
-        part = own.cut(len(key[0]) - context.policy, self._prefixes.window)
-        # What is no number may be one the next time.
-        if part is None or not torch.isfinite(part.layers[-1][1]).all():
-            return
-        if part.bytes > self._budget:
-            return
-        self._kept[key] = tuple((keys.clone(), values.clone()) for keys, values in part.layers)
+        policy, ids, _ = key
+        part = own.cut(len(ids) - policy, self._prefixes.window)
+        if part is None or part.bytes > self._budget or not finite(part.layers[-1]):
+            return  # what is no number may be one the next time
         self.bytes += part.bytes
         while self.bytes > self._budget:
             _, gone = self._kept.popitem(last=False)
             self.bytes -= size(gone)
+        self._kept[key] = tuple((_copied(keys), _copied(values)) for keys, values in part.layers)
 
     def _comes_again(self, key: Key) -> bool:
         mark = hash(key)  # two images that share one are kept a time too early
@@ -81,10 +79,14 @@ class ImageKeys:
             self._once.popitem(last=False)
         return False
 
+    def _key(self, context: Context) -> Key | None:
+        """All that the keys follow from; None where there is no policy or image to go by."""
+        if context.pixels is None or not (context.digest and context.policy and self._budget):
+            return None
+        end = context.types.index(1) + sum(context.types)
+        return context.policy, context.ids[:end], context.digest
 
-def _key(context: Context) -> Key | None:
-    """Everything that the keys follow from; None where there is no policy or image to go by."""
-    if context.pixels is None or not context.digest or not context.policy:
-        return None
-    end = context.types.index(1) + sum(context.types)
-    return context.ids[:end], context.digest
+
+def _copied(part: torch.Tensor) -> torch.Tensor:
+    """Out of the batch, which would stay in memory with it, and in one piece."""
+    return part.clone(memory_format=torch.contiguous_format)

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 
 LayerKV = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, (kv_heads, tokens, head_dim) each; keys are rotated already."""
+
+
+class Joined(Sequence[LayerKV]):
+    """Layers of a past and of what came behind it, joined where one is looked at: most events that
+    begin behind something known are safe, and nothing goes on from them."""
+
+    def __init__(self, past: Sequence[LayerKV], new: Sequence[LayerKV]) -> None:
+        self._past, self._new = past, new
+
+    def __len__(self) -> int:
+        return len(self._new)
+
+    @overload
+    def __getitem__(self, number: int) -> LayerKV: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[LayerKV]: ...
+    def __getitem__(self, number: int | slice) -> LayerKV | Sequence[LayerKV]:
+        if isinstance(number, slice):
+            return Joined(self._past[number], self._new[number])
+        (key, value), (more_key, more_value) = self._past[number], self._new[number]
+        return torch.cat((key, more_key), 1), torch.cat((value, more_value), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +51,7 @@ class PrefixKV:
     @property
     def finite(self) -> bool:
         """Whether it is worth keeping: what is no number anywhere is none in the last layer."""
-        return bool(torch.isfinite(self.layers[-1][1]).all())
+        return finite(self.layers[-1])
 
     def first(self, layer: int) -> int:
         """Position of the first token that this layer holds."""
@@ -46,7 +68,7 @@ class OwnKV:
     prefix: PrefixKV | None
     ids: tuple[int, ...]
     start: int
-    layers: tuple[LayerKV, ...]
+    layers: Sequence[LayerKV]
 
     @property
     def end(self) -> int:
@@ -75,6 +97,11 @@ class OwnKV:
             for (key, value), count in zip(self.layers, held, strict=True)
         )
         return OwnKV(self.prefix, self.ids[:length], self.start, layers)
+
+
+def finite(layer: LayerKV) -> bool:
+    """Whether keys and values are numbers."""
+    return all(bool(torch.isfinite(each).all()) for each in layer)
 
 
 def size(layers: Sequence[LayerKV]) -> int:

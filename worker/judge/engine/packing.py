@@ -130,10 +130,10 @@ class Packed:
 def pack(rows: Sequence[Row], shape: Shape, device: torch.device) -> Packed:
     """Lay rows out; everything is built on the host and moved over once."""
     prefixes = {id(row.prefix): number for number, row in enumerate(rows)}
-    pasts = {id(row.past): number for number, row in enumerate(rows)}
+    pasts = {id(row.past and row.past.layers): number for number, row in enumerate(rows)}
 
     def place(row: Row) -> tuple[int, int, int]:
-        return prefixes[id(row.prefix)], pasts[id(row.past)], -row.count
+        return prefixes[id(row.prefix)], pasts[id(row.past and row.past.layers)], -row.count
 
     order = sorted(range(len(rows)), key=lambda n: place(rows[n]))
     ordered = [rows[n] for n in order]
@@ -253,7 +253,7 @@ def _shared(held: Sequence[PrefixKV | OwnKV | None], firsts: Sequence[int]) -> l
     for each, (start, end) in zip(held, itertools.pairwise(firsts), strict=True):
         if each is None or start == end:
             continue
-        if found and found[-1].held is each and found[-1].end == start:
+        if found and found[-1].held.layers is each.layers and found[-1].end == start:
             found[-1] = Shared(each, found[-1].start, end)
         else:
             found.append(Shared(each, start, end))

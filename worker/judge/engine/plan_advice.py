@@ -116,7 +116,7 @@ def _levers(demand: Demand) -> Iterator[_Lever]:
         ("max_context", demand.max_context, 2048),
         ("prefix_bytes", demand.prefix_bytes, 1),
         ("image_bytes", demand.image_bytes, 16 * 1024**2),
-        ("image_keys_bytes", demand.image_keys_bytes, 1),
+        ("image_keys_bytes", demand.image_keys_bytes, 0),
     )
     for name, now, least in numbers:
         if now > least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from weakref import WeakValueDictionary
 
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.keys import OwnKV, PrefixKV, windowed
@@ -28,6 +29,7 @@ class Prefixes:
         self._forward, self._budget = forward, budget
         self.window = forward.weights.shape.window
         self._pinned: dict[tuple[int, ...], PrefixKV] = {}
+        self._alive: WeakValueDictionary[tuple[int, ...], PrefixKV] = WeakValueDictionary()
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -42,11 +44,19 @@ class Prefixes:
             self.hits += 1
             self._pinned[ids] = found  # used last
             return found
+        held = self._alive.get(ids)  # by an event of the same batch
+        if held is not None:
+            self.hits += 1
+            return held
         self.misses += 1
         prefix = self._compute(ids)
-        if self.bytes + prefix.bytes <= self._budget and prefix.finite:
+        if not prefix.finite:
+            return prefix
+        if self.bytes + prefix.bytes <= self._budget:
             self._pinned[ids] = prefix
             self.bytes += prefix.bytes
+        else:
+            self._alive[ids] = prefix
         return prefix
 
     def pin(self, ids: tuple[int, ...]) -> None:
