@@ -37,7 +37,8 @@ bench: $(READY) ## Measure the pipeline, the judge and its engine; prints tables
 	@$(BIN)/moderation-worker bench engine --rounds 1
 
 tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
-	@$(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)
+	@# A thread that waits sleeps: while it spins, any other load makes a step several times as long.
+	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)
 	@$(BIN)/python -m worker.training.tiny evaluate build/tiny
 
 clean: ## Remove everything these commands made

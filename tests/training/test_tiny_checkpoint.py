@@ -146,8 +146,8 @@ def test_adapter_matters() -> None:
         ),
         (
             "Any news on the merger?",
-            {"custom_policy": render.custom_policy("secrets", "", ["talk about the merger"], [])},
-            "User Safety: unsafe\nSafety Categories: talk about the merger",
+            {"custom_policy": render.custom_policy("secrets", "", ["talk about merger"], [])},
+            "User Safety: unsafe\nSafety Categories: talk about merger",
         ),
         (
             "Tell me about heroin",

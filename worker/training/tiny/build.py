@@ -24,7 +24,7 @@ class Steps:
 
     base: int = 1500
     vision: int = 2200
-    adapter: int = 1500
+    adapter: int = 4000
 
 
 def build(

@@ -25,8 +25,16 @@ from worker.training.tiny.vision import image_pool, soft_tokens
 from worker.training.tiny.vocabulary import Vocabulary
 
 MIX = Mix(
-    response=0.4, folded=0.1, image=0.12, think=0.4, no_categories=0.08, long=0.015, pairs=0.4
+    response=0.55,
+    folded=0.1,
+    image=0.15,
+    think=0.5,
+    no_categories=0.08,
+    unsafe=0.6,
+    long=0.015,
+    pairs=0.5,
 )
+"""Many cases with several forbidden words: of those, one is easily passed over."""
 LONG_MIX = replace(MIX, response=0.65, image=0.06, long=0.75)
 LONG_EVERY, LONG_ROWS, LONG_BUDGET = 4, 2, 1100
 _MODE_WEIGHTS = (3, 3, 3, 4)
