@@ -15,13 +15,14 @@ from worker.bench.engine.model import CONFIGS, random_model
 from worker.bench.engine.tables import TABLES, beside_server
 from worker.bench.engine.verdicts import Rig
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.fusing import fuse
 from worker.judge.engine.matrix import Numerics, fp8_pays, maker
 from worker.judge.engine.weights import TextWeights
 
 FULL = {"events": 126, "batch": 42, "together": 128}
 """Events a turn, a forward and a step on a GPU: forwards of about 8,000 tokens."""
-SMALL = {"events": 32, "batch": 16, "together": 8}
-"""The same on a CPU, which a few thousand tokens fill."""
+SMALL = {"events": 32, "batch": 8, "together": 8}
+"""The same on a CPU, whose caches a few thousand tokens fill."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,6 +66,8 @@ def _measure(model: Any, numerics: Numerics, chosen: argparse.Namespace) -> None
     print(f"\nnumerics {numerics}: matrix products {rate / 1e9:,.0f} GFLOP/s")
     weights = TextWeights(model, maker(numerics, model.device))
     rig = Rig(model, Forward(weights, compiled=chosen.compile))
+    if chosen.compile:
+        fuse(rig.forward)  # as the worker does before it serves
     for table in chosen.tables or (() if chosen.against else TABLES):
         TABLES[table](rig, chosen, rate)
     if chosen.against:
@@ -105,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "latency at loads and beside a server is by the wall all the same",
     )
     parser.add_argument("--events", type=int, help="events a turn (default 32; 126 on a GPU)")
-    parser.add_argument("--batch", type=int, help="events a forward (default 16; 42 on a GPU)")
+    parser.add_argument("--batch", type=int, help="events a forward (default 8; 42 on a GPU)")
     parser.add_argument("--together", type=int, help="traces a step (default 8; 128 on a GPU)")
     parser.add_argument("--rounds", type=int, default=3, help="turns; medians are printed")
     parser.add_argument("--turns", type=int, default=10, help="turns of every trace")

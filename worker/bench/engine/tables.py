@@ -7,8 +7,10 @@ import secrets
 from collections.abc import Callable
 
 from worker.bench.engine import against, load, rates, steady, think
+from worker.bench.engine.against import Served
 from worker.bench.engine.verdicts import Rig, beside_generate, costs, images
 from worker.bench.engine.workload import Lengths, Workload
+from worker.judge.engine.packing import Row
 
 PREFIXES = (320, 1000)
 """Tokens of the policies: the built-in taxonomy's, and a long one of a user's own."""
@@ -129,14 +131,23 @@ def beside_server(rig: Rig, chosen: argparse.Namespace) -> None:
             return [policy + own for policy, own in work.contexts(chosen.events)]
 
         rows = work.rows(policies, chosen.events)
-        load.at_rate(rig, rows[: chosen.batch], load.ALL_AT_ONCE, chosen.batch)
-        against.saturated(chosen.against, prompts()[:16])  # it knows the policy now
+
+        def engine_at(rate: float, rows: list[Row] = rows) -> Served:
+            # Each runs a little first: who was idle finds its memory cold.
+            load.at_rate(rig, rows[: chosen.batch], load.ALL_AT_ONCE, chosen.batch)
+            return load.at_rate(rig, rows, rate, chosen.batch)
+
+        def wake_server() -> None:
+            against.saturated(chosen.against, prompts()[:16])
+
         mine, theirs = [], []
         for _ in range(chosen.rounds):
-            mine.append(load.at_rate(rig, rows, load.ALL_AT_ONCE, chosen.batch).per_second)
+            mine.append(engine_at(load.ALL_AT_ONCE).per_second)
+            wake_server()
             theirs.append(against.saturated(chosen.against, prompts()).per_second)
         engine, server = sorted(mine)[len(mine) // 2], sorted(theirs)[len(theirs) // 2]
-        ours = load.at_rate(rig, rows, server / 2, chosen.batch)
+        ours = engine_at(server / 2)
+        wake_server()
         its = against.at_rate(chosen.against, prompts(), server / 2)
         _row(f"{prefix:,} tokens", f"{engine:.2f}", f"{server:.2f}", f"{engine / server:.2f} x",
              f"{ours.p50 * 1e3:.0f}, {ours.p95 * 1e3:.0f} ms",
