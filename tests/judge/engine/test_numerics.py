@@ -16,8 +16,13 @@ from worker.settings import JudgeSettings
 
 KINDS = ("builtin", "suppressed", "taxonomy", "policy", "response", "image", "folded")
 EACH = 60
-BARS = {"bfloat16": 0.995, "int8": 0.99, "weights8": 0.99, "fp8": 0.99}
+BARS = {"bfloat16": 0.995, "int8": 0.99, "int8 bfloat16": 0.99, "weights8": 0.99, "fp8": 0.99}
 """Least share of cases whose labels agree; what cannot be decided in one of both does not."""
+SETTINGS: dict[str, dict[str, str]] = {
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8 bfloat16": {"numerics": "int8", "dtype": "bfloat16"},
+}
+"""The others are ``numerics`` over a float32 model."""
 
 
 def cases() -> list[JudgeRequest]:
@@ -60,8 +65,8 @@ def test_labels_agree_with_fp32(
     """fp8 goes through the same product here that Hopper runs: torch imitates it on a CPU."""
     if numbers == "fp8":
         monkeypatch.setattr(matrix, "fp8_pays", lambda _: True)
-    field = "dtype" if numbers == "bfloat16" else "numerics"
-    found = compare(reference, asyncio.run(judged(**{field: numbers})))
+    settings = SETTINGS.get(numbers, {"numerics": numbers})
+    found = compare(reference, asyncio.run(judged(**settings)))
     figures = described(numbers, found)
     record_property("figures", figures)
     print(figures)

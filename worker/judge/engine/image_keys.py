@@ -64,11 +64,11 @@ class ImageKeys:
         part = own.cut(len(ids) - policy, self._prefixes.window)
         if part is None or part.bytes > self._budget or not finite(part.layers[-1]):
             return  # what is no number may be one the next time
-        self.bytes += part.bytes
-        while self.bytes > self._budget:
+        while self.bytes + part.bytes > self._budget:
             _, gone = self._kept.popitem(last=False)
             self.bytes -= size(gone)
         self._kept[key] = tuple((_copied(keys), _copied(values)) for keys, values in part.layers)
+        self.bytes += part.bytes
 
     def _comes_again(self, key: Key) -> bool:
         mark = hash(key)  # two images that share one are kept a time too early
