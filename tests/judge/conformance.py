@@ -21,7 +21,7 @@ RUBRICS = (
     STOCK,
     builtin_rubric(("Profanity", "Violence")),
     make_rubric("taxonomy", custom_taxonomy([("Secrets", "")]), ("Secrets", FLOOR)),
-    make_rubric("policy", custom_policy("P", "D", ["Naming a bank"], []), ("Naming a bank", FLOOR)),
+    make_rubric("policy", custom_policy("P", "D", ["bank of money"], []), ("bank of money", FLOOR)),
 )
 IMAGE = JudgeImage(sha256="ab" * 32, width=32, height=16, rgb=bytes(32 * 16 * 3))
 
