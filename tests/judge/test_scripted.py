@@ -45,8 +45,8 @@ async def test_a_suppressed_category_does_not_count_and_the_floor_always_does() 
 
 async def test_a_free_policys_phrases_are_found() -> None:
     judge = ScriptedJudge(WORDS)
-    judged = await judge.judge(request("naming a BANK here", rubric=RUBRICS[3]))
-    assert [category.name for category in judged.categories] == ["Naming a bank"]
+    judged = await judge.judge(request("the BANK OF money here", rubric=RUBRICS[3]))
+    assert [category.name for category in judged.categories] == ["bank of money"]
 
 
 async def test_images_are_judged_by_digest() -> None:
