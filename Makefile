@@ -5,15 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-vllm check bench tiny clean
+.PHONY: help demo test test-vllm check coverage bench tiny clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml tools/pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (the first time this fetches torch; later runs take seconds)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e tools
 	@touch $@
 
 demo: $(READY) ## Stream scripted conversations through the real worker, on this machine alone
@@ -29,6 +29,10 @@ check: $(READY) ## Format, lint and strict types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+coverage: $(READY) ## Which lines the fast tests run, by file
+	@$(BIN)/python -m coverage run --source worker -m pytest -q -m 'not kafka and not slow' $(ARGS)
+	@$(BIN)/python -m coverage report --skip-covered --sort cover
 
 bench: $(READY) ## Measure the pipeline, the judge and its engine; prints tables of ratios
 	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench pipeline
