@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import worker
+from tests.support.measured import label_of, name_of
 from worker.telemetry import names
-from worker.telemetry.aggregate import Counter, Gauge, Histogram, Instrument
-from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
+from worker.telemetry.instruments import Counter, Gauge, Histogram, Instrument, instruments
 
 ROOT = Path(worker.__file__).parent
 DOCS = ROOT.parent / "docs" / "telemetry.md"

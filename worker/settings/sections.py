@@ -335,6 +335,20 @@ class Policies(Section):
     """Whether a policy's examples must hold before it goes live."""
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EventLog(Section):
+    """Share of judged events that leave a line in the log, by outcome. Dead letters always do."""
+
+    safe: Share = 1.0
+    """Share of events that are safe. A line costs about 600 bytes: this is what most are."""
+    unsafe: Share = 1.0
+    """Share of events that are unsafe."""
+    undecided: Share = 1.0
+    """Share of events that are undecided."""
+
+
 class Telemetry(Section):
     """Traces, metrics and logs. Export follows the standard ``OTEL_*`` variables."""
 
@@ -342,10 +356,13 @@ class Telemetry(Section):
     """Least severe line that is logged."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or lines for people."""
-    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    event_log: EventLog = EventLog()
+    """Which events leave a line."""
+    sample_ratio: Share = 0.01
     """Share of traces started here that is kept; a producer's own decision is followed."""
     content: bool = False
-    """Whether user content may appear in logs and spans. Off unless you mean it."""
+    """Whether user content may appear in lines of the log. Off unless you mean it; spans and
+    metrics never hold any."""
 
 
 class Web(Section):
