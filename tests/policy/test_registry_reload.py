@@ -326,3 +326,17 @@ async def test_a_reload_that_changed_something_names_everything_that_is_live(
     put(tmp_path, version=2)
     assert await registry.reload()
     assert told == [[("a", 2), ("b", 1)]]
+
+
+async def test_a_policy_that_changes_under_its_version_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Verdicts of two policies would carry one name and number: only the hash tells them apart."""
+    put(tmp_path)
+    registry = await live(tmp_path)
+    put(tmp_path, version=2)
+    await registry.reload()
+    assert "under version" not in caplog.text
+    put(tmp_path, version=2, on_undecided="block")
+    await registry.reload()
+    assert "policy a changed under version 2" in caplog.text
