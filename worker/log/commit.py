@@ -8,11 +8,12 @@ from worker.clock import Clock
 from worker.log.base import Log
 from worker.log.partition import Lane, Slot
 from worker.records import Output
-from worker.settings import Stream
 from worker.telemetry.instruments import commit_duration, commits
 from worker.telemetry.names import Attribute
 from worker.telemetry.tracing import send_span
 
+MAX_EVENTS = 2000
+"""Events in one transaction at most."""
 MAX_BYTES = 16 * 1024 * 1024
 """Input bytes in one transaction at most (or one record), so that transactions stay short."""
 
@@ -23,14 +24,12 @@ class Commits:
     def __init__(
         self,
         log: Log,
-        settings: Stream,
         clock: Clock,
         release: Callable[[Slot], None],
         changed: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._log = log
-        self._max_events = settings.commit_max_events
         self._clock = clock
         self._release = release
         self._changed = changed
@@ -44,7 +43,7 @@ class Commits:
             while True:
                 await lane.ready.wait()
                 lane.ready.clear()
-                while taken := lane.window.take(self._max_events, MAX_BYTES):
+                while taken := lane.window.take(MAX_EVENTS, MAX_BYTES):
                     await self._commit(lane, taken)
         except Exception as error:
             self._failed(error)

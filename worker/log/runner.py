@@ -59,9 +59,7 @@ class StreamRunner:
         self._signal = Signal()
         self._bounds = Bounds(self._settings)
         self._pool = Pool(self._process)
-        self._commits = Commits(
-            log, self._settings, self._clock, self._bounds.release, self._changed, self._fail
-        )
+        self._commits = Commits(log, self._clock, self._bounds.release, self._changed, self._fail)
         self._outages = Outages(
             self._settings,
             self._signal,
