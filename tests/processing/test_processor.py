@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.support.judgements import policy
+from tests.support.measured import measured
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
 from worker.codes import DeadLetterCode
@@ -30,6 +31,7 @@ from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.processing.shadow import MOST
 from worker.records import Output, Record
+from worker.telemetry.names import Metric
 
 LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
 
@@ -148,6 +150,9 @@ async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
     process = shadowed(ScriptedJudge(), policy(version=2))
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v", "s"]
+    live, shadow = (msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs)
+    assert live.shadow_of is None
+    assert shadow.shadow_of in (live.verdict_id, f"{LIVE.name}@{LIVE.version}")
     await process.stop()
 
 
@@ -252,9 +257,12 @@ async def test_held_and_blocked_content_is_kept_beside_its_verdict(
     monkeypatch.setattr(policies, "select", lambda _: acting)
     event = event_document(messages=[{"role": "user", "text": "a grenade"}])
     process = pipeline(policies, ScriptedJudge(), [])
-    first, *more = await process(Delivery(record=input_record(event)))
+    with measured() as found:
+        first, *more = await process(Delivery(record=input_record(event)))
+        held = found.total(Metric.QUARANTINED, moderation_action=action)
     verdict = msgspec.json.decode(first.value or b"", type=Verdict)
     assert (first.topic, verdict.action) == ("v", action)
+    assert held == (0 if review is None else 1), "what is held is counted by what was done"
     kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
     assert [each.needs_review for each in kept] == ([] if review is None else [review])
     assert all(each.verdict == verdict for each in kept)

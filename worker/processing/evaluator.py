@@ -30,9 +30,8 @@ from worker.policy.parse import adapter_path
 from worker.policy.passes import PolicyPass, passes
 from worker.policy.prefilter import prefilter_of
 from worker.telemetry import instruments
-from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import stage
 
 
 class Fetcher(Protocol):
@@ -140,17 +139,28 @@ class Evaluator:
     ) -> Sequence[PassResult]:
         """Every pass over every frame; text alone where no image could be seen."""
         asked = passes(policy)
-        with stage(Span.JUDGE):
+        with stage(Span.JUDGE) as span:
             if not images and len(asked) == 1:  # the common case pays for no task
-                return [await self._judge_one(turn, asked[0], None, None)]
-            frames: list[tuple[int | None, JudgeImage | None]] = [
-                (index, frame) for index, image in enumerate(images) for frame in image.frames
-            ]
-            return await together(
-                self._judge_one(turn, each, index, frame)
-                for each in asked
-                for index, frame in (frames or [(None, None)])
-            )
+                results: Sequence[PassResult] = [await self._judge_one(turn, asked[0], None, None)]
+            else:
+                frames: list[tuple[int | None, JudgeImage | None]] = [
+                    (index, frame) for index, image in enumerate(images) for frame in image.frames
+                ]
+                results = await together(
+                    self._judge_one(turn, each, index, frame)
+                    for each in asked
+                    for index, frame in (frames or [(None, None)])
+                )
+            if span.is_recording():
+                judged = [each.judgement for each in results if each.judgement is not None]
+                span.set_attributes(
+                    {
+                        Attribute.GEN_AI_MODEL: self._judge.model(adapter_path(policy)).id,
+                        Attribute.GEN_AI_INPUT_TOKENS: sum(each.input_tokens for each in judged),
+                        Attribute.GEN_AI_OUTPUT_TOKENS: sum(each.output_tokens for each in judged),
+                    }
+                )
+            return results
 
     async def _judge_one(
         self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
@@ -222,7 +232,7 @@ def _policy_ref(name: str, version: int, sha256: str) -> PolicyRef:
 def _decide(
     policy: Policy, results: Sequence[PassResult], images: Sequence[FetchedImage]
 ) -> Decision:
-    with tracer.start_as_current_span(Span.DECIDE) as span:
+    with stage(Span.DECIDE) as span:
         decision = decide(policy, results, images)
         if span.is_recording():
             span.set_attribute(Attribute.OUTCOME, decision.outcome)

@@ -435,7 +435,7 @@ class RemoteJudge:
         if wanted(request.think, reading.user, reading.response):
             thought = await self._think(run, request)
         elapsed = self._clock.monotonic() - began
-        instruments.queue_duration.record(run.waited, {Attribute.THINK: False})
+        instruments.queue_duration.record(run.waited, {Attribute.THINK: "no"})
         first = run.answers[0]
         estimate = len(prepared.user + (request.rubric.text or "")) // BYTES_A_TOKEN + 1
         return Judgement(
