@@ -31,7 +31,7 @@ from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.processing.evaluator import Evaluator
+from worker.processing.evaluator import Evaluator, Fetcher, open_evaluator
 from worker.processing.examples import ExampleRunner
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
@@ -155,7 +155,7 @@ class WorkerService:
     def _pipeline(self) -> Pipeline:
         settings = self.settings
         return Pipeline(
-            Evaluator(self.judge, self.fetcher, self.clock),
+            self._evaluator(self.fetcher),
             self.policies,
             OutputTopics(
                 verdicts=settings.topics.verdicts,
@@ -174,6 +174,9 @@ class WorkerService:
             record=Accounts(self.clock, self._remember),
         )
 
+    def _evaluator(self, fetcher: Fetcher) -> Evaluator:
+        return open_evaluator(self.settings.judge, self.judge, fetcher, self.clock)
+
     async def _before_live(self, policy: Policy) -> Sequence[ExampleResult]:
         """What has to hold and to be warm before a policy judges its first event."""
         for each in passes(policy):
@@ -185,7 +188,7 @@ class WorkerService:
                 ) from error
         if not self.settings.policies.check_examples:
             return ()
-        evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
+        evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
         return await ExampleRunner(evaluator, self.judge.model()).check(policy)
 
     async def _after_reload(self, live: Collection[Policy]) -> None:

@@ -27,7 +27,9 @@ _FRAMED_BYTES = 5
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """An event, and why it cannot be judged if it cannot.
 
-    With a ``fault``, fields that could not be read have their defaults (messages all together).
+    With a ``fault``, what could not be read is left out: a message that is nobody's, an image that
+    another one may be meant by, images beyond those that are looked at; other fields have their
+    defaults. What is left is judged beside the fault.
     """
 
     event: Event
@@ -70,7 +72,8 @@ def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
     fault = reader.fault
     if envelope.document.flawed and fault is None:
         # The flaw stands in a field that is ignored here, but perhaps not by the next reader.
-        reader.blame("", "a field outside the contract is given twice or out of range")
+        outside = "a field outside the contract is given twice or out of range"
+        reader.blame("", outside, content=False)
         fault = reader.fault
     return Decoded(event=event, fault=fault)
 

@@ -15,7 +15,7 @@ from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
 from worker.policy.digest import digest
 from worker.policy.document import MAX_BYTES, read_document
 from worker.policy.fields import Fields, Problems, suggestion
-from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name
+from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
     Actions,
     BuiltinPass,
@@ -204,7 +204,8 @@ def _category(fields: Fields) -> CustomCategory:
     if name and not any(each.isalnum() for each in name):
         fields.report("name", "a name needs letters", "Name the category in words.")
     note = fields.text("note", limit=1_500)
-    severity: Severity = fields.choice("severity", "high", SEVERITIES)
+    usual: Severity = FLOOR_SEVERITY if means_floor(name) else "high"
+    severity: Severity = fields.choice("severity", usual, SEVERITIES)
     fields.close()
     return CustomCategory(name=name, note=note, severity=severity)
 
@@ -445,13 +446,13 @@ def check_prefilter(policy: Policy, problems: Problems) -> None:
         if "," in each.category:
             problem, fix = "a comma in the name of a category", "Use `and` or `/`."
             problems.add((*where, "category"), problem, fix)
-        if is_floor_name(each.category):
-            if each.category != FLOOR:
-                problem = f"`{each.category}` is the floor's own category"
-                problems.add((*where, "category"), problem, f"Write `{FLOOR}`.")
-            if each.severity not in (None, FLOOR_SEVERITY):
-                problem = f"the severity of `{FLOOR}` is always {FLOOR_SEVERITY}"
-                problems.add((*where, "severity"), problem, "Delete the line.")
+        if is_floor_name(each.category) and each.category != FLOOR:
+            problem = f"`{each.category}` is the floor's own category"
+            problems.add((*where, "category"), problem, f"Write `{FLOOR}`.")
+        if means_floor(each.category) and each.severity not in (None, FLOOR_SEVERITY):
+            what = FLOOR if is_floor_name(each.category) else f"{each.category}`, as of `{FLOOR}"
+            problem = f"the severity of `{what}` is always {FLOOR_SEVERITY}"
+            problems.add((*where, "severity"), problem, "Delete the line.")
 
 
 # Checks across the sections of one policy: its examples fit it, the files it names exist.

@@ -148,14 +148,19 @@ class Pipeline:
         self, delivery: Delivery, decoded: Decoded, policy: Policy, span: EventSpan
     ) -> tuple[Evaluation, list[Output]]:
         """The evaluation of an event and what is published of it."""
-        fault = decoded.fault
+        given_up = None
         if delivery.poison:
-            fault = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
+            given_up = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
         source = _source(delivery.record)
         evaluate = self._evaluator.evaluate
         try:
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=fault, attempts=delivery.attempts
+                decoded.event,
+                policy,
+                source,
+                fault=decoded.fault,
+                given_up=given_up,
+                attempts=delivery.attempts,
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
         except (DependencyUnavailable, FatalError):
@@ -166,7 +171,7 @@ class Pipeline:
             logger.error("an event could not be judged: %s", type(error).__name__)
             broken = Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__)
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=broken, attempts=delivery.attempts
+                decoded.event, policy, source, given_up=broken, attempts=delivery.attempts
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
 

@@ -283,6 +283,13 @@ class JudgeSettings(Section):
     """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
     """Tokens of one context; a judged turn that does not fit is undecided."""
+    max_windows: int = Field(default=8, ge=0)
+    """Contexts that a judged turn too long for one is cut into, a pass; what is left over makes the
+    event undecided. 0 cuts nothing."""
+    floor_pass: bool = True
+    """Whether the floor is asked about in a pass of its own under policies whose own text or
+    adapter replaces the stock taxonomy. Off is the way back to one pass less, and to a floor that
+    authors can drown."""
     context_budget: int = Field(default=1024, ge=0)
     """Tokens of earlier turns folded in, newest first."""
     max_batch: Positive = 32
