@@ -87,9 +87,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     ``floor_score`` is P(unsafe) times the probability of the floor category's full name, for a safe
     side too; ``floor_asked`` is False where it could not be found out, and the score is then only
-    what is known. ``categories_complete`` is False where the category line was cut off by its budget.
-    Times are milliseconds; tokens count the whole context and everything decoded. ``cached`` marks
-    the answer to an earlier equal request: no time was spent and no token was read for this one.
+    what is known. ``categories_complete`` is False where the category line was cut off by its
+    budget. Times are milliseconds; tokens count the whole context and everything decoded.
+    ``cached`` marks the answer to an earlier equal request: no time was spent and no token was read
+    for this one.
     """
 
     user: Side

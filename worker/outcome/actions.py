@@ -8,10 +8,10 @@ from typing import NamedTuple
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Action, CategoryVerdict, Severity
 from worker.errors import Undecided
-from worker.guard.taxonomy import canonical_category
+from worker.guard.taxonomy import FLOOR, canonical_category
 from worker.judgement import CategoryScore
 from worker.outcome.passes import PassSource
-from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, means_floor
+from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, is_floor_name, means_floor
 from worker.policy.model import Policy
 
 DEFAULT_SEVERITY: Severity = "high"
@@ -55,9 +55,12 @@ def on_fault(policy: Policy, faults: Sequence[Fault]) -> Action:
 
 
 def category_verdict(policy: Policy, source: PassSource, named: CategoryScore) -> CategoryVerdict:
-    """A category as the verdict lists it, with the severity the policy gives it."""
+    """A category as the verdict lists it, with the severity the policy gives it.
+
+    The floor's own category is listed under its name, however the model spelled it.
+    """
     return CategoryVerdict(
-        name=named.name,
+        name=FLOOR if is_floor_name(named.name) else named.name,
         source="custom" if source == "custom" else "builtin",
         severity=_severity(policy, source, named.name),
         score=named.score,

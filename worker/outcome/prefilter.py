@@ -84,15 +84,15 @@ def with_hits(policy: Policy, decision: Decision, hits: Sequence[PrefilterHit]) 
         decision,
         outcome="unsafe",
         action=strictest(decision.action, _action(policy, deciding)),
-        categories=_together(decision.categories, _categories(policy, deciding)),
+        categories=_together(decision.categories, _named(policy, deciding)),
         decided_by=decision.decided_by if decision.outcome == "unsafe" else "prefilter",
     )
 
 
 def _action(policy: Policy, deciding: Sequence[PrefilterHit]) -> Action:
-    categories = _categories(policy, deciding)
-    floor = any(means_floor(each.name) for each in categories)
-    return action_for(policy, [each.severity for each in categories], floor=floor)
+    found = _named(policy, deciding)
+    floor = any(means_floor(each.name) for each in found)
+    return action_for(policy, [each.severity for each in found], floor=floor)
 
 
 def _together(
@@ -107,8 +107,8 @@ def _together(
     return tuple(found.values())
 
 
-def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[CategoryVerdict, ...]:
-    """What the lists name, once each, in the gravest severity."""
+def _named(policy: Policy, deciding: Sequence[PrefilterHit]) -> list[CategoryVerdict]:
+    """What each hit is, in the severity that its list or else the policy gives it."""
     assert policy.prefilter is not None
     severities = {each.name: each.severity for each in policy.prefilter.lists}
     found: list[CategoryVerdict] = []
@@ -122,4 +122,4 @@ def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[Categ
         if given is not None and not means_floor(name):
             verdict = msgspec.structs.replace(verdict, severity=given)
         found.append(verdict)
-    return _together((), found)
+    return found

@@ -63,7 +63,8 @@ _SEXUAL = """
     性行为 色情 淫秽 裸体 做爱
 """
 _BOTH = """
-    csam csem csea csae pthc lolicon loli lolis shota shotacon jailbait paedophil* pedophil* pedofil* pädophil*
+    csam csem csea csae pthc lolicon loli lolis shota shotacon jailbait
+    paedophil* pedophil* pedofil* pädophil*
     pédophil* pedopornogra* pédopornogra* kinderporn* kindporn* 児童ポルノ 아동포르노 ロリコン
     아청물 儿童色情 恋童
 """
