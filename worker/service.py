@@ -19,6 +19,7 @@ from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
+from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
@@ -111,6 +112,9 @@ class WorkerService:
     def __init__(
         self, settings: Settings, clock: Clock | None = None, judge: Judge | None = None
     ) -> None:
+        if judge is None:
+            refuse_demonstration(settings)
+        self._judge_is_ours = judge is None
         self.settings = settings
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
@@ -186,10 +190,24 @@ class WorkerService:
                 raise PolicyError(
                     str(error), fix="It stays out until then.", file=policy.file
                 ) from error
+            self._same_adapter(policy, each.adapter)
         if not self.settings.policies.check_examples:
             return ()
         evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
-        return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+        family = self.settings.judge.family
+        return await ExampleRunner(evaluator, self.judge.model(), family).check(policy)
+
+    def _same_adapter(self, policy: Policy, adapter: str | None) -> None:
+        """Refuse a policy whose adapter is another one than the judge has loaded from its place."""
+        loaded = self.judge.model(adapter).adapter if adapter is not None else None
+        read = f"sha256:{policy.adapter_sha256}"
+        if loaded is not None and loaded.startswith("sha256:") and loaded != read:
+            raise PolicyError(
+                "the judge has loaded another adapter than lies there now",
+                fix="Give a new adapter a directory of its own.",
+                file=policy.file,
+                field="adapter",
+            )
 
     async def _after_reload(self, live: Collection[Policy]) -> None:
         """Policies in force count as used last: where the device's room is short, the versions
@@ -223,6 +241,8 @@ class WorkerService:
         try:
             await self.fetcher.start()
             await self.judge.start()
+            if self._judge_is_ours:  # what the hub sent says only now what it is
+                refuse_demonstration(settings, self.judge.model().id)
             self._watchdog.start()
             await self._activate()
             self._warm = True

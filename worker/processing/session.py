@@ -53,7 +53,9 @@ async def open_session(settings: Settings, clock: Clock | None = None) -> AsyncI
         await judge.start()
         by_hand = HandFetcher(fetcher, LocalFileFetcher(settings.store))
         evaluator = open_evaluator(settings.judge, judge, by_hand, clock)
-        yield Session(judge, evaluator, ExampleRunner(evaluator, judge.model()))
+        yield Session(
+            judge, evaluator, ExampleRunner(evaluator, judge.model(), settings.judge.family)
+        )
     finally:
         await judge.stop()
         await fetcher.stop()

@@ -272,6 +272,12 @@ class JudgeSettings(Section):
     answers from a word list (tests, benches)."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    allow_demonstration: bool = False
+    """Whether a model made for demonstrations (``tiny`` in any copy, ``scripted``) may judge the
+    events of ``log.backend: kafka``. It does not know what is harmful."""
+    family: str | None = None
+    """What the examples of policies call this model (their ``checkpoint``); unset takes what the
+    checkpoint says of itself, else the last part of its name."""
     revision: str | None = None
     """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
     that the server was started with: verdicts repeat it, nothing can check it."""
