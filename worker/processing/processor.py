@@ -122,6 +122,8 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
+            for field in decoded.unknown:
+                instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
