@@ -12,8 +12,8 @@ the budget is spent is a fault of the event (``context_too_long``), whatever was
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from worker.codes import UndecidedReason
 from worker.concurrency import together
@@ -36,7 +36,7 @@ class Window(NamedTuple):
     response: str | None
 
 
-Ask = Callable[[Window], Awaitable[PassResult]]
+Ask = Callable[[Window], Coroutine[Any, Any, PassResult]]
 """Judges one window."""
 
 
