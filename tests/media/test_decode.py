@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.images import encoded, noise, pixel, plain, quarters, shown
 from worker.media.decode import DecodeLimits, decode
-from worker.media.pixels import MODEL_SIDE, STILL_SIDE, bounded
+from worker.media.views import MODEL_SIDE, STILL_SIDE, bounded
 
 # As the module does for itself, which pytest's own filters undo.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")

@@ -165,6 +165,7 @@ def _image(ref: ImageRef, digest: str | None, decoded: Decoded) -> FetchedImage:
         uri=ref.uri,
         sha256=digest,
         frames=decoded.frames,
+        total=decoded.total,
         error=decoded.error,
         detail=decoded.detail,
     )

@@ -6,6 +6,7 @@ Never for events: what an event refers to goes through the allow-list of ``Image
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from worker.contracts.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
 from worker.media.base import FetchedImage
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import DecodeLimits, look_at
 from worker.settings import Store
 
 SCHEME = "file://"
@@ -39,11 +40,12 @@ class LocalFileFetcher:
         try:
             if path.stat().st_size > self._max_bytes:
                 raise Undecided(UndecidedReason.IMAGE_TOO_LARGE)
-            frames = decode(path.read_bytes(), self._limits)
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            seen = look_at(data, self._limits, sha256=digest)
         except OSError as error:
             code = UndecidedReason.IMAGE_MISSING
             return FetchedImage(uri=uri, error=code, detail=error.strerror or "cannot be read")
         except Undecided as error:
             return FetchedImage(uri=uri, error=error.reason, detail=error.detail)
-        digest = frames[0].sha256.partition("#")[0].partition("@")[0]
-        return FetchedImage(uri=uri, sha256=digest, frames=frames)
+        return FetchedImage(uri=uri, sha256=digest, frames=seen.frames, total=seen.total)
