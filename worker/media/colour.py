@@ -21,11 +21,13 @@ from worker.media.container import Container, PngColours, not_alike
 
 MAX_PROFILE: Final = 4 * 1024 * 1024
 """Bytes of an unpacked ICC profile; printers' profiles have about two million."""
+NOTICEABLE: Final = 24
+"""Levels of 255 by which colours change on average where it matters whether they do."""
 _ROWS_AT_ONCE: Final = 1 << 20
 """Pixels converted at a time: what is needed beside the picture stays small."""
 
 Convert = Callable[[Image.Image], Image.Image]
-"""Takes L, RGB or RGBA and gives the same picture in sRGB; alpha is kept."""
+"""Takes L, RGB, RGBA or CMYK and gives the same picture in sRGB; alpha is kept."""
 
 
 def conversion(container: Container, profile: bytes | None) -> Convert | None:
@@ -41,6 +43,14 @@ def conversion(container: Container, profile: bytes | None) -> Convert | None:
     return _by_profile(profile or container.profile)
 
 
+def changes_much(convert: Convert) -> bool:
+    """Whether a picture looks another one after ``convert``, rather than a little paler."""
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
+    change = np.asarray(convert(Image.fromarray(colours))).astype(int) - colours
+    return bool(np.abs(change).mean() > NOTICEABLE)
+
+
 def _of_png(png: PngColours) -> Convert | None:
     if png.code_points is not None and len(png.code_points) == 4:
         primaries, transfer, matrix, full = png.code_points
@@ -49,7 +59,7 @@ def _of_png(png: PngColours) -> Convert | None:
         if primaries != 2 or transfer != 2:
             raise not_alike("cICP of another colour space than sRGB")
     profile = _unpacked(png.profile) if png.profile is not None else None
-    if profile is not None and _usable(profile, grey=png.kind in (0, 4)):
+    if profile is not None and _is_profile(profile):
         return _by_profile(profile, grey=png.kind in (0, 4))
     if png.srgb:
         return None
@@ -75,9 +85,7 @@ def _unpacked(chunk: bytes) -> bytes | None:
         profile = packer.decompress(rest[1:], MAX_PROFILE + 1)
     except zlib.error:
         return None
-    if len(profile) > MAX_PROFILE:
-        raise not_alike("a colour profile too large to follow")
-    return profile if packer.eof else None
+    return profile if packer.eof or len(profile) > MAX_PROFILE else None
 
 
 # Gamma and primaries
@@ -158,29 +166,39 @@ def _by_matrix(gamma: float, matrix: NDArray[np.float32]) -> Convert:
 # ICC profiles
 
 
-def _usable(profile: bytes, *, grey: bool) -> bool:
-    """Whether browsers use a profile at all (skcms_Parse, and the picture's own kind of colour)."""
+def _is_profile(profile: bytes) -> bool:
+    """Whether browsers take it for a profile at all (skcms_Parse)."""
     return (
         len(profile) >= 132
         and profile[36:40] == b"acsp"
         and int.from_bytes(profile[:4], "big") <= len(profile)
         and profile[8] <= 4
-        and (profile[16:20] == b"RGB " or (grey and profile[16:20] == b"GRAY"))
     )
+
+
+_SPACES: Final = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
+
+
+def _space(profile: bytes, mode: str, *, grey: bool) -> str | None:
+    """The mode in which a profile applies to a picture; one of another kind is not used."""
+    space = _SPACES.get(profile[16:20])
+    if mode == "CMYK" or space == "CMYK":
+        return space if space == mode else None
+    return None if space == "L" and not grey else space
 
 
 def _by_profile(profile: bytes | None, *, grey: bool | None = None) -> Convert | None:
     """By Little CMS, which agrees with browsers to a level of 255 where both take the profile."""
-    if profile is None or len(profile) < 20:
+    if profile is None or not _is_profile(profile):
         return None
     if len(profile) > MAX_PROFILE:
         raise not_alike("a colour profile too large to follow")
 
     def convert(image: Image.Image) -> Image.Image:
         is_grey = image.mode == "L" if grey is None else grey
-        if not _usable(profile, grey=is_grey):
+        space = _space(profile, image.mode, grey=is_grey)
+        if space is None:
             return image
-        space = "L" if profile[16:20] == b"GRAY" else "RGB"
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
         picture = image.convert(space)
         try:

@@ -105,6 +105,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """WebP: the ICC profile."""
     opaque: bool = False
     """WebP: said to have no transparency, whatever its frames hold."""
+    animated: bool = False
+    """Said to be an animation, even of one frame."""
 
 
 def read_container(data: bytes) -> Container:
@@ -319,6 +321,7 @@ def _png(data: bytes) -> Container:
         width=width,
         height=height,
         frames=tuple(frames) or (still,),
+        animated=announced is not None,
         turn=_orientation(chunks.get(b"eXIf", b"")),
         png=colours,
     )
@@ -448,7 +451,7 @@ def _gif(data: bytes) -> Container:
     # The canvas grows to hold the first frame; of the others, what reaches past it is not shown.
     first = frames[0]
     width, height = max(width, first.x + first.width), max(height, first.y + first.height)
-    return Container(format="GIF", width=width, height=height, frames=tuple(frames))
+    return Container(format="GIF", width=width, height=height, frames=tuple(frames), animated=True)
 
 
 def _gif_frame(
@@ -545,6 +548,7 @@ def _webp(data: bytes) -> Container:
         frames=tuple(frames),
         profile=profile if flags & 0x20 else None,
         opaque=not flags & 0x10,
+        animated=bool(flags & 0x02),
         # Browsers do not turn a WebP, other viewers do.
         other_turn=_orientation((exif or b"").removeprefix(b"Exif\0\0")),
     )

@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from worker.media.colour import conversion
+from worker.media.colour import Convert, changes_much, conversion
 from worker.media.container import (
     Container,
     Frame,
@@ -62,10 +62,10 @@ def still(data: bytes, container: Container, size: tuple[int, int] | None = None
     """
     (frame,) = container.frames
     picture = _picture(data, container, frame, size)
-    convert = conversion(container, picture.info.get("icc_profile"))
+    convert = _conversion(container, picture.info.get("icc_profile"))
     if convert is not None:
         picture = convert(picture)
-    if picture.mode == "L":
+    if picture.mode not in ("RGB", "RGBA"):
         picture = picture.convert("RGB")
     if container.format == "JPEG" or picture.size == (container.width, container.height):
         return picture
@@ -81,7 +81,7 @@ def moving(data: bytes, container: Container) -> Iterator[Image.Image]:
     image that is no part of the animation comes first, alone on its canvas.
     """
     # Frames are blended as they are stored, and what came of it is brought to sRGB.
-    convert = conversion(container, None)
+    convert = _conversion(container, None)
 
     def shown(picture: Image.Image) -> Image.Image:
         return picture if convert is None else convert(picture.copy())
@@ -117,10 +117,20 @@ def moving(data: bytes, container: Container) -> Iterator[Image.Image]:
         first = False
 
 
+def _conversion(container: Container, profile: bytes | None) -> Convert | None:
+    convert = conversion(container, profile)
+    if convert is None or container.format != "WEBP" or not container.animated:
+        return convert
+    # Chromium shows an animated WebP without its profile, others with it.
+    if changes_much(convert):
+        raise not_alike("an animated WebP with a colour profile")
+    return None
+
+
 def _picture(
     data: bytes, container: Container, frame: Frame, size: tuple[int, int] | None = None
 ) -> Image.Image:
-    """The samples of one frame, in the file's own colours: L, RGB or RGBA."""
+    """The samples of one frame, in the file's own colours: L, RGB, RGBA or CMYK."""
     image = _DECODERS[container.format](BytesIO(frame_file(data, container, frame)))
     if image.size != (frame.width, frame.height):
         raise corrupt("the picture is not of the size announced")
@@ -147,9 +157,7 @@ def _jpeg(image: ImageFile.ImageFile, size: tuple[int, int] | None) -> Image.Ima
     if size is not None:
         image.draft(None, size)
     image.load()
-    if image.mode == "CMYK" and image.info.get("icc_profile"):
-        raise not_alike("CMYK with a colour profile")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    return image
 
 
 def _gif(image: ImageFile.ImageFile, frame: Frame) -> Image.Image:
