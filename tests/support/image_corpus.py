@@ -200,9 +200,7 @@ def _png_colours(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
     return _png_file(rng, shape, size, _colour_chunks(rng, notes, shape.kind)), False
 
 
-def _png_file(
-    rng: Random, shape: Png, size: tuple[int, int], extra: Sequence[bytes] = ()
-) -> bytes:
+def _png_file(rng: Random, shape: Png, size: tuple[int, int], extra: Sequence[bytes] = ()) -> bytes:
     palette = [png_chunk(b"PLTE", shape.palette)] if shape.palette else []
     rows = shape.rows(picture(rng, *size), rng)
     cut = rng.randint(0, len(rows))
@@ -246,9 +244,7 @@ def _apng(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
         disposal, blend = rng.randrange(3), rng.randrange(2)
         notes.append(f"[{x},{y},{wide},{high} d{disposal} b{blend}]")
         delay = rng.choice(((1, 10), (0, 0), (1, 100), (3, 7), (1, 0)))
-        control = struct.pack(
-            ">IIIIIHHBB", sequence, wide, high, x, y, *delay, disposal, blend
-        )
+        control = struct.pack(">IIIIIHHBB", sequence, wide, high, x, y, *delay, disposal, blend)
         sequence += 1
         body.append(png_chunk(b"fcTL", control))
         rows = shape.rows(picture(rng, wide, high), rng)
@@ -402,7 +398,7 @@ def _gif(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
         values = picture(rng, wide, high).astype(int).sum(axis=2) // 5
         values = values % (1 << index_bits)
         if clear:
-            values[:: 2] = np.where(values[::2] % 2, transparent, values[::2])
+            values[::2] = np.where(values[::2] % 2, transparent, values[::2])
         rows = list(values)
         if interlaced:
             rows = [*rows[::8], *rows[4::8], *rows[2::4], *rows[1::2]]
@@ -459,7 +455,9 @@ def _webp(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
     image = _webp_image(rng, size)
     parts = _webp_parts(image, rng)
     if rng.random() < 0.3:
-        return _riff(parts) if b"ALPH" not in parts[:4] else _riff(_canvas(0x10, size), parts), False
+        return _riff(parts) if b"ALPH" not in parts[:4] else _riff(
+            _canvas(0x10, size), parts
+        ), False
     flags, before, after = (0x10 if image.mode == "RGBA" else 0), b"", b""
     if rng.random() < 0.5:
         name = rng.choice(list(PROFILES))
@@ -498,7 +496,9 @@ def _animated_webp(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
         frames.append(_riff_chunk(b"ANMF", body))
     ground = rng.randbytes(4) + b"\0\0"
     notes.append(f"flags {flags:x}")
-    return _riff(_canvas(flags, (width, height)), profile, _riff_chunk(b"ANIM", ground), *frames), True
+    return _riff(
+        _canvas(flags, (width, height)), profile, _riff_chunk(b"ANIM", ground), *frames
+    ), True
 
 
 _KINDS: Mapping[str, Callable[[Random, list[str]], tuple[bytes, bool]]] = {

@@ -49,7 +49,9 @@ def profile(
         padded = data + b"\0" * (-len(data) % 4)
         index += name + struct.pack(">II", start + len(body), len(padded))
         body += padded
-    head = struct.pack(">I4sI4s4s4s", start + len(body), b"none", version, device, space, connection)
+    head = struct.pack(
+        ">I4sI4s4s4s", start + len(body), b"none", version, device, space, connection
+    )
     head += b"\0" * 12 + b"acsp" + b"\0" * 28 + _fixed(0.9642) + _fixed(1.0) + _fixed(0.8249)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + index + body
 
@@ -80,8 +82,7 @@ def of_grey(curve: bytes) -> bytes:
 
 
 def by_table(space: bytes, channels: int, colours: NDArray[np.float64], name: bytes) -> bytes:
-    """``lut16`` in Lab of a grid of 2 points a channel: (2 ** channels, 3), L 0 to 1, a and b -1 to 1.
-    """
+    """``lut16`` in Lab of a grid of 2 points a channel: (2 ** channels, 3), L 0 to 1, a and b -1 to 1."""
     lab = np.stack([colours[:, 0], (colours[:, 1] + 1) / 2, (colours[:, 2] + 1) / 2], axis=1)
     samples = (lab.clip(0, 1) * 0xFF00).astype(">u2").tobytes()
     line = struct.pack(">HH", 0, 65_535)

@@ -163,7 +163,7 @@ def shown_by_chromium(
             browser.wait()
             server.shutdown()
             server.server_close()
-    return [results[index] for index in range(len(files))]
+    return [results.get(index, Shown((), (), "no frame")) for index in range(len(files))]
 
 
 def _with(shown: Shown, query: Mapping[str, str], body: bytes) -> Shown:

@@ -516,6 +516,8 @@ def _webp(data: bytes) -> Container:
     kind = data[12:16]
     if data[8:12] != b"WEBP" or len(data) < 30:
         raise corrupt("no WebP header")
+    if 8 + _little(data, 4, 4) > len(data):
+        raise corrupt("the WebP is cut short")
     if kind != b"VP8X":
         return _simple_webp(data)
     flags, width, height = data[20], 1 + _little(data, 24, 3), 1 + _little(data, 27, 3)
@@ -523,8 +525,7 @@ def _webp(data: bytes) -> Container:
     still: list[tuple[int, int]] = []
     profile = exif = None
     alpha = False
-    end = min(len(data), 8 + _little(data, 4, 4))
-    for name, start, stop in _riff_chunks(data, 12, end):
+    for name, start, stop in _riff_chunks(data, 12, 8 + _little(data, 4, 4)):
         if name == b"ANMF":
             frames.append(_webp_frame(data, start, stop, (width, height)))
         elif name in (b"VP8 ", b"VP8L", b"ALPH"):

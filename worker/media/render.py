@@ -7,6 +7,8 @@ depth, frames on a transparent canvas by the rules of their format, colours, ori
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Final
@@ -165,9 +167,9 @@ def _gif(image: ImageFile.ImageFile, frame: Frame) -> Image.Image:
         raise not_alike("a GIF without a palette")
     image.load()
     palette = np.zeros((256, 4), np.uint8)
+    palette[:, 3] = 255
     colours = np.frombuffer(frame.palette, np.uint8).reshape(-1, 3)
     palette[: len(colours), :3] = colours
-    palette[: len(colours), 3] = 255
     if frame.transparent is not None:
         palette[frame.transparent] = 0
     return _coloured(image, palette)
@@ -178,10 +180,15 @@ def _gif(image: ImageFile.ImageFile, frame: Frame) -> Image.Image:
 
 def _png(image: ImageFile.ImageFile, colours: PngColours, file: Callable[[], bytes]) -> Image.Image:
     """A PNG's samples with its transparency; 16 bits are cut to 8 after the key was compared."""
+    image.load()
+    last = [
+        image.crop((0, row, image.width, row + 1)) for row in (image.height - 2, image.height - 1)
+    ]
+    if not all(row.getbbox(alpha_only=False) for row in last[-image.height :]):
+        _complete(file(), colours)
     if colours.kind == 3:
         return _indexed(image, colours)
     key = _key(colours)
-    image.load()
     if colours.kind in (4, 6):
         return image if image.mode == "RGBA" else image.convert("RGBA")
     if colours.kind == 0 and colours.depth == 16:
@@ -207,13 +214,49 @@ def _png(image: ImageFile.ImageFile, colours: PngColours, file: Callable[[], byt
     return _keyed(image, differs.any(axis=-1))
 
 
+def _complete(file: bytes, colours: PngColours) -> None:
+    """Refuse rows that are announced and not there: the decoder leaves them black, viewers clear.
+
+    Called where the last rows are all zero, for it unpacks the samples a second time.
+    """
+    width, height = struct.unpack(">II", file[16:24])
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours.kind]
+    passes = _ADAM7 if colours.interlaced else ((0, 0, 1, 1),)
+    wanted = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            wanted += rows * (1 + -(-columns * channels * colours.depth // 8))
+    start = file.index(b"IDAT") + 4
+    packed = memoryview(file)[start : start + int.from_bytes(file[start - 8 : start - 4], "big")]
+    packer = zlib.decompressobj()
+    while wanted > 0:
+        part = packer.decompress(packed, 1 << 20)
+        if not part:
+            raise corrupt("fewer rows than announced")
+        wanted -= len(part)
+        packed = memoryview(packer.unconsumed_tail)
+
+
+_ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""Left, top, steps across and down of the passes of an interlaced PNG."""
+
+
 def _key(colours: PngColours) -> NDArray[np.int64] | None:
-    """The colour that is transparent, one value a channel; only the bits of the depth count."""
+    """The colour that is transparent, one value a channel; up to 8 bits, a byte counts."""
     channels = 1 if colours.kind == 0 else 3
     if colours.kind not in (0, 2) or colours.key is None or len(colours.key) != 2 * channels:
         return None
     values = np.frombuffer(colours.key, ">u2").astype(np.int64)
-    return values & (2**colours.depth - 1)
+    return values if colours.depth == 16 else values & 0xFF
 
 
 def _keyed(image: Image.Image, opaque: NDArray[np.bool_]) -> Image.Image:
@@ -224,7 +267,6 @@ def _keyed(image: Image.Image, opaque: NDArray[np.bool_]) -> Image.Image:
 
 def _indexed(image: ImageFile.ImageFile, colours: PngColours) -> Image.Image:
     assert colours.palette is not None
-    image.load()
     palette = np.zeros((256, 4), np.uint8)
     palette[:, 3] = 255
     known = np.frombuffer(colours.palette[: 3 * 256], np.uint8)
