@@ -160,11 +160,16 @@ class _Looking:
         looks = [
             views.seen_from_afar(picture) for picture in render.moving(self._data, self._found)
         ]
-        chosen = [moment.frame for moment in views.moments(looks, [frame.ms for frame in frames])]
-        wanted: list[tuple[int, views.Box | None]] = [(frame, None) for frame in chosen]
-        wanted += [(frame, box) for frame in chosen for box in self._tiles]
-        unmade = wanted[self._limits.max_frames :]
-        del wanted[self._limits.max_frames :]
+        limit = self._limits.max_frames
+        chosen, distinct = views.moments(looks, [frame.ms for frame in frames], limit)
+        hidden = [index for index, frame in enumerate(frames) if frame.hidden]
+        chosen = hidden + [frame for frame in chosen if frame not in hidden]
+        # Whole pictures before their parts; what is looked at for good measure comes last.
+        moments, more = chosen[: max(distinct, len(hidden))], chosen[max(distinct, len(hidden)) :]
+        wanted: list[tuple[int, views.Box | None]] = [(frame, None) for frame in moments]
+        wanted += [(frame, box) for frame in moments for box in self._tiles]
+        unmade = max(0, len(wanted) - limit)
+        wanted = (wanted + [(frame, None) for frame in more])[:limit]
         made: dict[tuple[int, views.Box | None], list[JudgeImage]] = {}
         # A second time: keeping every picture of the first would be unbounded.
         for index, picture in enumerate(render.moving(self._data, self._found)):
@@ -173,7 +178,7 @@ class _Looking:
                     made[each] = self._seen(picture, each[1], f"{self._digest}#{index}")
             if len(made) == len(wanted):
                 break
-        return [view for each in wanted for view in made[each]], len(unmade)
+        return [view for each in wanted for view in made[each]], unmade
 
     def _seen(self, picture: Image.Image, box: views.Box | None, digest: str) -> list[JudgeImage]:
         """The views of one picture, or of one part of it: on which grounds, turned how."""

@@ -9,9 +9,10 @@ them are made; how many there would have been is kept, for what was not judged w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -129,20 +130,18 @@ Looks = NDArray[np.int16]
 """A frame seen from afar: FINE x FINE x 4, colour times alpha, and alpha; 0 to 255."""
 
 
-class Moment(NamedTuple):
-    """Frames that look alike: one of them, and for how long they are shown together (ms)."""
-
-    frame: int
-    ms: int
-
-
 _ALIKE: Final = 16
 """Levels of 255 by which a cell may change and still look the same."""
 _CELLS: Final = 2
 """Cells of FINE x FINE that may change more than that in frames that look the same."""
-_MOVED: Final = 24
+_MOVED: Final = 32
 """As ``_ALIKE``, between a moving picture and where it came from."""
-_REACH: Final = 3
+_PATCH: Final = 3
+"""Cells of COARSE x COARSE, each way, that must be new together to count as a thing."""
+_SPOT: Final = 2
+_NOISE: Final = 20
+"""The same for what is looked at where there is room."""
+_REACH: Final = 4
 """Cells of COARSE x COARSE by which things move between moments, each way."""
 STANDS_MS: Final = 500
 """A frame that stands this long is looked at for itself, and is never taken for mere motion."""
@@ -169,12 +168,14 @@ def alike(first: Looks, second: Looks) -> bool:
     return int(_differ(first, second, _ALIKE).sum()) <= _CELLS
 
 
-def moments(looks: Sequence[Looks], shown_ms: Sequence[int]) -> list[Moment]:
-    """The distinct moments of an animation, those shown longest first.
+def moments(looks: Sequence[Looks], shown_ms: Sequence[int], limit: int) -> tuple[list[int], int]:
+    """Frames of an animation to judge, and how many of them are distinct moments.
 
-    Frames that look the same are one picture, however far apart. Of pictures, each that stands is a
-    moment; one that is only passed through on the way (a pan, a clip, a fade) is none where the
-    moments before and after it show all that is on it, a little moved. Deterministic.
+    The distinct moments come first, those shown longest first, however many they are. Frames that
+    look the same are one picture, however far apart. Of pictures, each that stands is a moment; one
+    that is only passed through on the way (a pan, a clip, a fade) is none where the moments before
+    and after it show all that is on it, a little moved. Where ``limit`` leaves room, pictures
+    follow that are none by this measure and are the newest otherwise. Deterministic.
     """
     leaders, member = _grouped(looks)
     shown = np.bincount(member, weights=shown_ms, minlength=len(leaders)).astype(int)
@@ -183,12 +184,21 @@ def moments(looks: Sequence[Looks], shown_ms: Sequence[int]) -> list[Moment]:
     order = sorted(range(len(leaders)), key=lambda group: _priority(group, shown, leaders))
     motion = _Motion(looks)
     chosen: list[int] = []
+    others: list[tuple[float, int]] = []
     for group in order:
         frame = leaders[group]
-        if longest[group] >= STANDS_MS or not motion.passed_through(frame, chosen):
+        distinct, new = (True, 0.0) if longest[group] >= STANDS_MS else motion.news(frame, chosen)
+        if distinct:
             chosen.append(frame)
-    ms = {leaders[group]: int(shown[group]) for group in order}
-    return [Moment(frame, ms[frame]) for frame in chosen]
+        elif new > 0:
+            others.append((-new, frame))
+    count = len(chosen)
+    for _, frame in sorted(others):
+        if len(chosen) >= limit:
+            break
+        if motion.news(frame, chosen)[1] > 0:
+            chosen.append(frame)
+    return chosen, count
 
 
 def _grouped(looks: Sequence[Looks]) -> tuple[list[int], list[int]]:
@@ -235,51 +245,57 @@ def _priority(group: int, shown: NDArray[np.int_], leaders: Sequence[int]) -> tu
 
 
 class _Motion:
-    """Whether a frame shows anything that the moments around it do not."""
+    """What a frame shows that the moments around it do not."""
 
     def __init__(self, looks: Sequence[Looks]) -> None:
         self._looks = looks
         self._coarse: dict[int, Looks] = {}
         self._compared = 0
 
-    def passed_through(self, frame: int, chosen: Sequence[int]) -> bool:
-        """Nothing on ``frame`` is new beside the nearest of ``chosen`` before and after it."""
+    def news(self, frame: int, chosen: Sequence[int]) -> tuple[bool, float]:
+        """Whether a thing on ``frame`` is new beside the nearest of ``chosen`` before and after it,
+        and how new (levels of 255) its newest spot is, 0 where that is within the noise.
+        """
+        if self._compared > MAX_COMPARED:
+            return True, 255.0
         before = max((each for each in chosen if each < frame), default=None)
         after = min((each for each in chosen if each > frame), default=None)
-        unexplained = np.ones((COARSE, COARSE), dtype=bool)
+        new = np.full((COARSE, COARSE), 255, dtype=np.int16)
         for each in (before, after):
             if each is not None:
                 self._compared += 1
-                if self._compared > MAX_COMPARED:
-                    return False
-                unexplained &= self._new(frame, each)
-        # A thing is a patch; single cells and thin lines are edges of what moves.
-        patch = unexplained[:-1, :-1] & unexplained[1:, :-1]
-        return not (patch[:, :-1] & patch[:, 1:]).any() if patch.size else True
+                new = np.minimum(new, self._new(frame, each))
+        # A thing is a patch; thin lines are edges of what moves.
+        thing = _least(new, _PATCH).max() > _MOVED
+        spot = float(_least(new, _SPOT).max())
+        return bool(thing), spot if spot > _NOISE else 0.0
 
-    def _new(self, frame: int, other: int) -> NDArray[np.bool_]:
-        """Cells of ``frame`` that are nowhere near in ``other``, their surroundings included."""
+    def _new(self, frame: int, other: int) -> NDArray[np.int16]:
+        """By how much each cell of ``frame`` differs from whatever is near in ``other``, its
+        surroundings included.
+        """
         here, there = self._small(frame), self._small(other)
-        reach = _REACH
-        padded = np.pad(there, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-        fewest = np.full((COARSE, COARSE), 255.0, dtype=np.float32)
-        for down in range(2 * reach + 1):
-            for across in range(2 * reach + 1):
-                moved = padded[down : down + COARSE, across : across + COARSE]
-                change = here - moved
-                level = np.maximum(
-                    np.abs(change[..., :3]).max(axis=-1),
-                    np.abs(change[..., :3] - change[..., 3:]).max(axis=-1),
-                ).astype(np.float32)
-                around = np.pad(level, 1, mode="edge")
-                rows = around[:-2] + around[1:-1] + around[2:]
-                np.minimum(fewest, (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, out=fewest)
-        return fewest > _MOVED
+        padded = np.pad(there, ((0, 0), (_REACH, _REACH), (_REACH, _REACH)), mode="edge")
+        moved = sliding_window_view(padded, (COARSE, COARSE), axis=(1, 2))
+        change = here[:, None, None] - moved
+        level = np.abs(change[:3]).max(axis=0)
+        if (here[3] != 255).any() or (there[3] != 255).any():
+            level = np.maximum(level, np.abs(change[:3] - change[3:]).max(axis=0))
+        around = np.pad(level, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        size = COARSE
+        rows = around[..., :size, :] + around[..., 1 : size + 1, :] + around[..., 2:, :]
+        sums = rows[..., :size] + rows[..., 1 : size + 1] + rows[..., 2:]
+        return np.asarray(sums.min(axis=(0, 1)) // 9, dtype=np.int16)
 
     def _small(self, frame: int) -> Looks:
         known = self._coarse.get(frame)
         if known is None:
             step = FINE // COARSE
-            look = self._looks[frame].reshape(COARSE, step, COARSE, step, 4)
-            known = self._coarse[frame] = look.mean(axis=(1, 3)).astype(np.int16)
+            look = self._looks[frame].reshape(COARSE, step, COARSE, step, 4).mean(axis=(1, 3))
+            known = self._coarse[frame] = look.transpose(2, 0, 1).astype(np.int16)
         return known
+
+
+def _least(values: NDArray[np.int16], side: int) -> NDArray[np.int16]:
+    """The least value of every square of ``side`` cells."""
+    return np.asarray(sliding_window_view(values, (side, side)).min(axis=(2, 3)))
