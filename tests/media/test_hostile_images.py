@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.support.images import encoded, noise, plain, png, png_chunk, quarters
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.media.decode import DecodeLimits, decode
 from worker.media.container import MAX_CHUNKS, MAX_SCANS, MAX_SUB_BLOCKS
+from worker.media.decode import DecodeLimits, decode
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_frames=4)
 FORMAT, CORRUPT, LARGE = (

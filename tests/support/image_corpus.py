@@ -114,13 +114,14 @@ class Png(NamedTuple):
         colours = pixels.astype(np.int64)
         if self.kind == 3:
             count = len(self.palette) // 3
-            return (colours.sum(axis=2, keepdims=True) // 7) % min(count, most + 1)
+            total = colours.sum(axis=2, keepdims=True) // 7
+            return np.asarray(total % min(count, most + 1))
         wide = colours * most // 255
         if self.depth == 16:
             wide = wide + np.random.default_rng(rng.getrandbits(32)).integers(0, 2, wide.shape)
             wide = wide.clip(0, most)
         channels = {0: [0], 2: [0, 1, 2], 4: [0, 3], 6: [0, 1, 2, 3]}[self.kind]
-        return wide[..., channels]
+        return np.asarray(wide[..., channels])
 
     def rows(self, pixels: NDArray[np.uint8], rng: Random) -> bytes:
         return png_rows(self.samples(pixels, rng), self.depth, rng, self.interlaced)
@@ -374,7 +375,7 @@ def _gif(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
         common,
     ]
     count = rng.choice((1, 1, 2, 3, 4, 6))
-    for index in range(count):
+    for _ in range(count):
         whole = (0, 0, width, height)
         beyond = (rng.randrange(width), rng.randrange(height), width, height)
         x, y, wide, high = rng.choice([whole, _rectangle(rng, width, height)] * 4 + [beyond])

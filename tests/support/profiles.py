@@ -1,4 +1,4 @@
-"""ICC profiles made for tests: usual ones, and such as show another picture where they are applied."""
+"""ICC profiles made for tests: usual ones, and such as show another picture where applied."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def of_grey(curve: bytes) -> bytes:
 
 
 def by_table(space: bytes, channels: int, colours: NDArray[np.float64], name: bytes) -> bytes:
-    """``lut16`` in Lab of a grid of 2 points a channel: (2 ** channels, 3), L 0 to 1, a and b -1 to 1."""
+    """``lut16`` in Lab of a grid of 2 points a channel: rows of L (0 to 1), a and b (-1 to 1)."""
     lab = np.stack([colours[:, 0], (colours[:, 1] + 1) / 2, (colours[:, 2] + 1) / 2], axis=1)
     samples = (lab.clip(0, 1) * 0xFF00).astype(">u2").tobytes()
     line = struct.pack(">HH", 0, 65_535)

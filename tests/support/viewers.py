@@ -44,15 +44,17 @@ function pixels(source, width, height) {
   context.drawImage(source, 0, 0);
   return context.getImageData(0, 0, width, height).data;
 }
-const send = (index, query, body) => fetch(`/result/${index}?` + new URLSearchParams(query), {method: 'POST', body});
+const send = (index, query, body) =>
+  fetch(`/result/${index}?` + new URLSearchParams(query), {method: 'POST', body});
 async function still(index, blob) {
   const image = new Image();
   const url = URL.createObjectURL(blob);
   image.src = url;
   await image.decode();
-  const data = pixels(image, image.naturalWidth, image.naturalHeight);
+  const width = image.naturalWidth, height = image.naturalHeight;
+  const data = pixels(image, width, height);
   URL.revokeObjectURL(url);
-  await send(index, {frame: 0, width: image.naturalWidth, height: image.naturalHeight, ms: 0}, data);
+  await send(index, {frame: 0, width, height, ms: 0}, data);
 }
 async function moving(index, blob, type) {
   const decoder = new ImageDecoder({data: await blob.arrayBuffer(), type, preferAnimation: true});
@@ -174,6 +176,15 @@ def _with(shown: Shown, query: Mapping[str, str], body: bytes) -> Shown:
     return Shown((*shown.frames, pixels), (*shown.durations, float(query["ms"])))
 
 
+def skia_missing() -> str | None:
+    """Why skia-python cannot be asked here: not installed, or without the libraries it loads."""
+    try:
+        import skia  # noqa: F401
+    except ImportError as error:
+        return f"skia-python needs libgl1 and libegl1 ({error})"
+    return None
+
+
 def shown_by_skia(data: bytes) -> Shown:
     """What Skia's codecs make of a file: every frame composed, upright, in sRGB."""
     import skia
@@ -181,10 +192,23 @@ def shown_by_skia(data: bytes) -> Shown:
     codec = skia.Codec.MakeFromData(skia.Data.MakeWithCopy(data))
     if codec is None:
         return Shown((), (), "no codec")
-    info = (
-        codec.getInfo()
-        .makeColorType(skia.kRGBA_8888_ColorType)
-        .makeAlphaType(skia.kUnpremul_AlphaType)
-        .makeColorSpace(skia.ColorSpace.MakeSRGB())
+    width, height = codec.dimensions().width(), codec.dimensions().height()
+    info = skia.ImageInfo.Make(
+        width,
+        height,
+        skia.kRGBA_8888_ColorType,
+        skia.kUnpremul_AlphaType,
+        skia.ColorSpace.MakeSRGB(),
     )
-    return Shown((), (), str(info))
+    frames, durations = [], []
+    known = codec.getFrameInfo() if data[:2] in (b"GI", b"RI") else []
+    for index in range(max(1, codec.getFrameCount())):
+        # Each from the beginning: the codec composes what a frame needs by itself.
+        options = skia.Codec.Options()
+        options.fFrameIndex = index
+        pixels = np.zeros((height, width, 4), np.uint8)
+        if codec.getPixels(info, pixels, 4 * width, options) != skia.Codec.kSuccess:
+            return Shown(frames, durations, "incomplete")
+        frames.append(pixels)
+        durations.append(float(known[index].fDuration) if index < len(known) else 0.0)
+    return Shown(frames, durations)

@@ -6,8 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from worker.judge.base import JudgeImage
-
 
 class ObjectKey(msgspec.Struct, frozen=True, kw_only=True):
     """A checked reference: bucket and key are allowed, the pins are well formed."""
@@ -35,20 +33,3 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-class FetchedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """One image of an event, in event order: its frames to judge, or the code why there are none.
-
-    ``sha256`` is of the encoded bytes. ``frames`` are the views worth judging, in that order: the
-    moments of an animation, the parts of a large image, on light and on dark ground where it is
-    partly transparent (worker/media/decode.py says what their digests stand for). ``total`` is how
-    many it takes to see everything; 0 means as many as there are.
-    """
-
-    uri: str
-    sha256: str | None = None
-    frames: tuple[JudgeImage, ...] = ()
-    total: int = 0
-    error: str | None = None
-    detail: str = ""

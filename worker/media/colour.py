@@ -136,7 +136,7 @@ def _encoded(light: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _power(gamma: float) -> Curve:
     with np.errstate(under="ignore"):
-        return (np.linspace(0, 1, 256) ** (1 / gamma)).astype(np.float32)
+        return np.asarray(np.linspace(0, 1, 256) ** (1 / gamma), dtype=np.float32)
 
 
 def _by_curve(curve: Curve) -> Convert:
@@ -199,7 +199,7 @@ class _Profile:
         self._data = data
         self.space = data[16:20]
         count = int.from_bytes(data[128:132], "big")
-        self._tags = {}
+        self._tags: dict[bytes, tuple[int, int]] = {}
         for at in range(132, 132 + 12 * count, 12):
             name, start, size = struct.unpack(">4sII", data[at : at + 12])
             self._tags.setdefault(name, (start, start + size))

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
 
 ImageFormat = Literal["JPEG", "PNG", "GIF", "WEBP"]
@@ -370,10 +370,13 @@ def _apng_frame(control: bytes, canvas: tuple[int, int], parts: Sequence[tuple[i
         width=width,
         height=height,
         ms=_shown_ms(1_000 * number // (per or 100)),
-        disposal=("keep", "clear", "restore")[disposal],  # type: ignore[arg-type]
+        disposal=_APNG_DISPOSALS[disposal],
         over=blend == 1,
         parts=parts,
     )
+
+
+_APNG_DISPOSALS: Final[Sequence[Disposal]] = ("keep", "clear", "restore")
 
 
 def _png_file(data: bytes, container: Container, frame: Frame) -> bytes:
@@ -432,7 +435,7 @@ def _gif(data: bytes) -> Container:
         else:
             at += 1  # junk between blocks, which decoders step over
             continue
-        first = at
+        blocks = at
         while at < len(data) and data[at]:
             at += 1 + data[at]
             budget -= 1
@@ -441,10 +444,10 @@ def _gif(data: bytes) -> Container:
         if at >= len(data):
             raise corrupt("the GIF is cut short")
         at += 1
-        if block == 0x21 and data[begin + 1] == 0xF9 and data[first] >= 4:
-            control = data[first + 1 : first + 5]
+        if block == 0x21 and data[begin + 1] == 0xF9 and data[blocks] >= 4:
+            control = data[blocks + 1 : blocks + 5]
         elif block == 0x2C:
-            frames.append(_gif_frame(data, begin, (first - 1, at), common, control))
+            frames.append(_gif_frame(data, begin, (blocks - 1, at), common, control))
             control = None
     if not frames:
         raise corrupt("no frame in the GIF")
@@ -465,7 +468,7 @@ def _gif_frame(
     if not width or not height:
         raise corrupt("a frame of the GIF has no pixels")
     packed = control[0] if control else 0
-    disposal: Disposal = {2: "clear", 3: "restore", 4: "restore"}.get(packed >> 2 & 7, "keep")  # type: ignore[assignment]
+    disposal = _GIF_DISPOSALS.get(packed >> 2 & 7, "keep")
     return Frame(
         x=x,
         y=y,
@@ -478,6 +481,9 @@ def _gif_frame(
         transparent=control[3] if control and packed & 1 else None,
         interlaced=bool(flags & 0x40),
     )
+
+
+_GIF_DISPOSALS: Final[Mapping[int, Disposal]] = {2: "clear", 3: "restore", 4: "restore"}
 
 
 def _gif_file(data: bytes, frame: Frame) -> bytes:

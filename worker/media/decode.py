@@ -16,7 +16,7 @@ import msgspec
 from PIL import Image
 
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 from worker.media import render, views
 from worker.media.container import Container, corrupt, read_container, too_large
 
@@ -87,7 +87,7 @@ def look_at(
     _within(found, limits)
     with (gate or _Open()).enter(_work(found)):
         try:
-            return _Looking(data, found, limits, digest).views()
+            return _Looking(data, found, limits, digest).look()
         except (Undecided, MemoryError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -142,7 +142,7 @@ class _Looking:
         self._digest = digest
         self._tiles = views.tiles(found.width, found.height)
 
-    def views(self) -> Views:
+    def look(self) -> Views:
         made, unmade = self._still() if len(self._found.frames) == 1 else self._moving()
         return Views(frames=tuple(made[: self._limits.max_frames]), total=len(made) + unmade)
 
@@ -162,10 +162,11 @@ class _Looking:
         ]
         limit = self._limits.max_frames
         chosen, distinct = views.moments(looks, [frame.ms for frame in frames], limit)
+        # What programs show that cannot animate is a moment whatever else there is.
         hidden = [index for index, frame in enumerate(frames) if frame.hidden]
-        chosen = hidden + [frame for frame in chosen if frame not in hidden]
+        moments = hidden + [frame for frame in chosen[:distinct] if frame not in hidden]
+        more = [frame for frame in chosen[distinct:] if frame not in hidden]
         # Whole pictures before their parts; what is looked at for good measure comes last.
-        moments, more = chosen[: max(distinct, len(hidden))], chosen[max(distinct, len(hidden)) :]
         wanted: list[tuple[int, views.Box | None]] = [(frame, None) for frame in moments]
         wanted += [(frame, box) for frame in moments for box in self._tiles]
         unmade = max(0, len(wanted) - limit)

@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from worker.clock import Clock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
+from worker.concurrency import together
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
+from worker.images import FetchedImage
 from worker.media.attempts import Attempts, EventDeadline
-from worker.media.base import FetchedImage, ObjectKey, ObjectStore
+from worker.media.base import ObjectKey, ObjectStore
 from worker.media.budget import ByteBudget, DecoderGate, Lease
 from worker.media.cache import Decoded, ImageCache
 from worker.media.decode import DecodeLimits
@@ -24,7 +28,6 @@ from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import stage
-from worker.together import together
 
 _Found = tuple[str | None, Decoded]
 
@@ -135,10 +138,11 @@ class ImageFetcher:
         leases.update(zip(keys, await self._budget.lease(wanted), strict=True))
         if unread:
             found.update(await self._read(unread, leases))
-        return tuple(
+        images = [
             _image(ref, *found[key]) if isinstance(key, ObjectKey) else key
             for ref, key in zip(refs, checked, strict=True)
-        )
+        ]
+        return shared_out(images, self._settings.max_event_frames)
 
     def _check(self, ref: ImageRef) -> ObjectKey | FetchedImage:
         try:
@@ -168,4 +172,30 @@ def _image(ref: ImageRef, digest: str | None, decoded: Decoded) -> FetchedImage:
         total=decoded.total,
         error=decoded.error,
         detail=decoded.detail,
+    )
+
+
+def shared_out(images: Sequence[FetchedImage], most: int) -> tuple[FetchedImage, ...]:
+    """The images with at most ``most`` views of all of them together, and one of each at least.
+
+    Every image has its first views before any has more: a long animation takes none of another's.
+    """
+    left = most
+    share = [0] * len(images)
+    wanting = [index for index, image in enumerate(images) if image.frames]
+    while wanting and (left > 0 or not all(share[index] for index in wanting)):
+        for index in wanting:
+            if left > 0 or not share[index]:
+                share[index] += 1
+                left -= 1
+        wanting = [index for index in wanting if share[index] < len(images[index].frames)]
+    return tuple(
+        image
+        if share[index] == len(image.frames)
+        else msgspec.structs.replace(
+            image,
+            frames=image.frames[: share[index]],
+            total=max(image.total, len(image.frames)),
+        )
+        for index, image in enumerate(images)
     )

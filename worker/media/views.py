@@ -160,7 +160,7 @@ def _differ(first: Looks, second: Looks, by: int) -> NDArray[np.bool_]:
     change = first - second
     on_black = np.abs(change[..., :3]).max(axis=-1)
     on_white = np.abs(change[..., :3] - change[..., 3:]).max(axis=-1)
-    return np.maximum(on_black, on_white) > by
+    return np.asarray(np.maximum(on_black, on_white) > by)
 
 
 def alike(first: Looks, second: Looks) -> bool:

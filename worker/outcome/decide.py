@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import (
     Action,
     CategoryVerdict,
@@ -20,8 +20,8 @@ from worker.contracts.verdict import (
     Reasoning,
     SideVerdict,
 )
-from worker.judge.base import Judgement, Side
-from worker.media.base import FetchedImage
+from worker.images import FetchedImage
+from worker.judgement import Judgement, Side
 from worker.outcome.actions import action_for, category_verdict
 from worker.outcome.passes import PassResult, Reading, read
 from worker.outcome.reasoning import merged_reasoning
@@ -206,6 +206,10 @@ def _first_fault(
     for result in results:
         if result.fault is not None:
             return result.fault, result.detail
+    for index, image in enumerate(images):
+        if image.unseen:
+            seen = f"images[{index}]: {len(image.frames)} of {image.total} views"
+            return UndecidedReason.IMAGE_NOT_ALL_SEEN, seen
     return None
 
 
@@ -223,6 +227,8 @@ def _image_verdicts(
                 label=worst.label if worst else None,
                 score=worst.score if worst else None,
                 error=image.error,
+                seen=len(image.frames) if seen else None,
+                total=max(image.total, len(image.frames)) if seen else None,
             )
         )
     return tuple(verdicts)
