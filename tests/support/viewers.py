@@ -189,7 +189,8 @@ def shown_by_skia(data: bytes) -> Shown:
     """What Skia's codecs make of a file: every frame composed, upright, in sRGB."""
     import skia
 
-    codec = skia.Codec.MakeFromData(skia.Data.MakeWithCopy(data))
+    held = skia.Data.MakeWithCopy(data)  # the codec reads from it, and does not keep it alive
+    codec = skia.Codec.MakeFromData(held)
     if codec is None:
         return Shown((), (), "no codec")
     width, height = codec.dimensions().width(), codec.dimensions().height()

@@ -19,6 +19,7 @@ from worker.errors import Undecided
 from worker.images import JudgeImage
 from worker.media import render, views
 from worker.media.container import Container, corrupt, read_container, too_large
+from worker.settings import Store
 
 # Pillow warns of odd metadata, which is dropped here anyway; a warning is not worth a log line per
 # image. What it says of too many pixels is another class, and refused below.
@@ -31,10 +32,22 @@ MAX_FRAMES = 3_000
 
 
 class DecodeLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_pixels`` of one canvas; ``max_frames`` views judged of one image."""
+    """Of one image: ``max_pixels`` of its canvas, ``max_frames`` views that are judged, and
+    ``tile_side``, the longest side in pixels of the parts of a large one, 0 for no parts.
+    """
 
     max_pixels: int
     max_frames: int
+    tile_side: int = 1_792
+
+    @classmethod
+    def of(cls, settings: Store) -> DecodeLimits:
+        """The limits that the settings set."""
+        return cls(
+            max_pixels=settings.max_image_pixels,
+            max_frames=settings.max_frames,
+            tile_side=settings.tile_side,
+        )
 
     def frame_bytes(self) -> int:
         """Most RGB bytes one image decodes to: a still, or every view that may be judged."""
@@ -85,7 +98,7 @@ def look_at(
     digest = sha256 or hashlib.sha256(data).hexdigest()
     found = read_container(data)
     _within(found, limits)
-    with (gate or _Open()).enter(_work(found)):
+    with (gate or _Open()).enter(_work(found, limits)):
         try:
             return _Looking(data, found, limits, digest).look()
         except (Undecided, MemoryError):
@@ -111,19 +124,13 @@ def _within(found: Container, limits: DecodeLimits) -> None:
         )
 
 
-def _whole_size(found: Container) -> tuple[int, int]:
-    tiled = bool(views.tiles(found.width, found.height))
-    side = views.MODEL_SIDE if tiled else views.STILL_SIDE
-    return views.bounded(found.width, found.height, side)
-
-
-def _work(found: Container) -> int:
+def _work(found: Container, limits: DecodeLimits) -> int:
     """Bytes of memory that decoding takes at its peak (measured, rounded up)."""
     area = found.width * found.height
     if found.format == "JPEG" and not found.buffered:
-        if views.tiles(found.width, found.height):
+        if views.tiles(found.width, found.height, limits.tile_side):
             return 8 * area
-        width, height = _whole_size(found)
+        width, height = views.bounded(found.width, found.height, views.STILL_SIDE)
         reduced = min(found.width // width, found.height // height)
         divisor = next(step for step in (8, 4, 2, 1) if reduced >= step)
         return 8 * area // divisor**2
@@ -140,14 +147,14 @@ class _Looking:
         self._found = found
         self._limits = limits
         self._digest = digest
-        self._tiles = views.tiles(found.width, found.height)
+        self._tiles = views.tiles(found.width, found.height, limits.tile_side)
 
     def look(self) -> Views:
         made, unmade = self._still() if len(self._found.frames) == 1 else self._moving()
         return Views(frames=tuple(made[: self._limits.max_frames]), total=len(made) + unmade)
 
     def _still(self) -> tuple[list[JudgeImage], int]:
-        size = _whole_size(self._found)
+        size = views.bounded(self._found.width, self._found.height, views.STILL_SIDE)
         picture = render.still(self._data, self._found, None if self._tiles else size)
         made: list[JudgeImage] = []
         wanted = [None, *self._tiles]

@@ -43,9 +43,7 @@ class ImageFetcher:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._limits = DecodeLimits(
-            max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
-        )
+        self._limits = DecodeLimits.of(settings)
         self._cache = ImageCache(settings.cache_bytes)
         self._budget = ByteBudget(settings.inflight_bytes)
         self._pool: ThreadPoolExecutor | None = None

@@ -16,6 +16,7 @@ from worker.contracts.event import ImageRef
 from worker.errors import Undecided
 from worker.images import FetchedImage
 from worker.media.decode import DecodeLimits, look_at
+from worker.media.fetch import shared_out
 from worker.settings import Store
 
 SCHEME = "file://"
@@ -26,14 +27,14 @@ class LocalFileFetcher:
 
     def __init__(self, settings: Store) -> None:
         self._max_bytes = settings.max_image_bytes
-        self._limits = DecodeLimits(
-            max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
-        )
+        self._most = settings.max_event_frames
+        self._limits = DecodeLimits.of(settings)
 
     @asynccontextmanager
     async def fetch(self, refs: Sequence[ImageRef]) -> AsyncIterator[tuple[FetchedImage, ...]]:
         """One image a reference, in order; a failed one carries its code."""
-        yield tuple(await asyncio.gather(*(asyncio.to_thread(self._read, ref.uri) for ref in refs)))
+        read = await asyncio.gather(*(asyncio.to_thread(self._read, ref.uri) for ref in refs))
+        yield shared_out(read, self._most)
 
     def _read(self, uri: str) -> FetchedImage:
         path = Path(uri.removeprefix(SCHEME))

@@ -21,11 +21,9 @@ MODEL_SIDE: Final = 896
 Safety, preprocessor_config.json)."""
 STILL_SIDE: Final = 2 * MODEL_SIDE
 """Longest side of a still image: twice what the model takes, so that its own resampling decides."""
-TILE_FROM: Final = 2.5
-"""A picture is also judged in tiles where the whole has more than this many pixels for one of the
-model's, along either axis."""
-TILE_SIDE: Final = 1_600
-"""Longest side of a tile."""
+TILE_FROM: Final = 1.4
+"""A picture whose sides are all within this many times the longest side of a tile is judged whole
+alone: a cut in two would show little more."""
 TILE_ASPECT: Final = 1.6
 """Longest side of a tile over its shortest: beyond it the model's squashing makes thin what is on
 it, which is what a tile is to prevent."""
@@ -84,15 +82,17 @@ def laid_over(picture: Image.Image, ground: tuple[int, int, int]) -> Image.Image
 # Tiles
 
 
-def tiles(width: int, height: int) -> list[Box]:
+def tiles(width: int, height: int, longest: int) -> list[Box]:
     """The parts in which a large or long picture is judged beside the whole; none of a small one.
+
+    ``longest`` is the longest side of a part in pixels; 0 for no parts at all.
 
     The field's way (pan and scan of Gemma 3) cuts along the longer side only and at most four
     times; here the parts are as many as it takes to show the model what a person sees.
     """
-    if max(width, height) <= TILE_FROM * MODEL_SIDE and not _long(width, height):
+    if not longest or (max(width, height) <= TILE_FROM * longest and not _long(width, height)):
         return []
-    across, down = _edge(width, height), _edge(height, width)
+    across, down = _edge(width, height, longest), _edge(height, width, longest)
     return [
         (left, top, left + across, top + down)
         for top in _steps(height, down)
@@ -105,9 +105,9 @@ def _long(width: int, height: int) -> bool:
     return long > MODEL_SIDE and long / short > 2 * TILE_ASPECT
 
 
-def _edge(side: int, other: int) -> int:
+def _edge(side: int, other: int, longest: int) -> int:
     """Length of a tile along an axis of ``side`` pixels, ``other`` being the other axis."""
-    most = min(TILE_SIDE, round(TILE_ASPECT * max(min(other, TILE_SIDE), 64)))
+    most = min(longest, round(TILE_ASPECT * max(min(other, longest), 64)))
     if side <= most:
         return side
     count = 1 + -(-(side - most) // round(most * (1 - TILE_OVERLAP)))
