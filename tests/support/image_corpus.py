@@ -324,14 +324,15 @@ def _jpeg(rng: Random, notes: list[str]) -> tuple[bytes, bool]:
         options["optimize"] = True
     data = encoded(image, "JPEG", **options)
     if rng.random() < 0.4:
-        data = _with_app1(data, b"Exif\0\0" + _block(rng, notes))
+        data = with_app1(data, b"Exif\0\0" + _block(rng, notes))
     if rng.random() < 0.2:
         notes.append("xmp")
-        data = _with_app1(data, b"http://ns.adobe.com/xap/1.0/\0" + xmp(rng.randint(2, 8)))
+        data = with_app1(data, b"http://ns.adobe.com/xap/1.0/\0" + xmp(rng.randint(2, 8)))
     return data, False
 
 
-def _with_app1(data: bytes, body: bytes) -> bytes:
+def with_app1(data: bytes, body: bytes) -> bytes:
+    """A JPEG with an APP1 segment in front of everything else."""
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
 
 

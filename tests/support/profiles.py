@@ -82,11 +82,18 @@ def of_grey(curve: bytes) -> bytes:
 
 
 def by_table(space: bytes, channels: int, colours: NDArray[np.float64], name: bytes) -> bytes:
-    """``lut16`` in Lab of a grid of 2 points a channel: rows of L (0 to 1), a and b (-1 to 1)."""
+    """``lut16`` in Lab, a grid of 5 points a channel between the corners of the device's colours:
+    (2 ** channels, 3) rows of L (0 to 1), a and b (-1 to 1).
+    """
+    grid = colours.reshape(*[2] * channels, 3)
+    for axis in range(channels):
+        low, high = np.split(grid, 2, axis=axis)
+        grid = np.concatenate([low + (high - low) * step / 4 for step in range(5)], axis=axis)
+    colours = grid.reshape(-1, 3)
     lab = np.stack([colours[:, 0], (colours[:, 1] + 1) / 2, (colours[:, 2] + 1) / 2], axis=1)
     samples = (lab.clip(0, 1) * 0xFF00).astype(">u2").tobytes()
     line = struct.pack(">HH", 0, 65_535)
-    body = b"mft2\0\0\0\0" + bytes((channels, 3, 2, 0))
+    body = b"mft2\0\0\0\0" + bytes((channels, 3, 5, 0))
     body += b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
     body += struct.pack(">HH", 2, 2) + line * channels + samples + line * 3
     tags = [_DESCRIPTION, _WHITE, (name, body)]
