@@ -29,7 +29,7 @@ from worker.media.decode import DecodeLimits, look_at
 from worker.media.render import moving, still, upright
 
 LEVELS, FEW = 24, 0.01
-"""Pictures are the same where they differ by 2 of 255 on average, on white and on black, and one
+"""Pictures are the same where they differ by 3 of 255 on average, on white and on black, and one
 pixel in a hundred by more than 24: conversions of colour round and interpolate differently."""
 UNDECIDED_SHARE = 0.08
 """Of a corpus made of oddities; what it says is that being undecided is no way out."""
@@ -68,7 +68,7 @@ def differ(first: Pixels, second: Pixels) -> bool:
             for each in (first.astype(float), second.astype(float))
         ]
         most = np.maximum(most, np.abs(laid[0] - laid[1]).max(axis=-1))
-    return bool(most.mean() > 2 or (most > LEVELS).mean() > FEW)
+    return bool(most.mean() > 3 or (most > LEVELS).mean() > FEW)
 
 
 def compared(pairs: Iterable[tuple[Sample, Shown]]) -> tuple[list[str], Counter[str]]:
