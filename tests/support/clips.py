@@ -1,200 +1,196 @@
-import numpy as np
+"""Harmless animations of the kinds that people send, each made from its kind and a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from PIL import Image, ImageDraw, ImageFilter
+from typing import NamedTuple
 
-W, H = 320, 240
+import numpy as np
+from PIL import Image, ImageDraw
 
-
-def texture(rng, w, h, rough=1.0):
-    g = np.random.default_rng(rng.getrandbits(32))
-    out = np.zeros((h, w, 3))
-    for k, amp in ((4, 70), (8, 50), (16, 35), (32, 25), (64, 15)):
-        small = g.normal(0, 1, (max(2, h * k // max(w, h)), max(2, w * k // max(w, h)), 3))
-        small = small * 0.4 + small.mean(-1, keepdims=True) * 0.6
-        layer = np.stack(
-            [
-                np.asarray(
-                    Image.fromarray(small[..., c].astype(np.float32)).resize(
-                        (w, h), Image.Resampling.BICUBIC
-                    )
-                )
-                for c in range(3)
-            ],
-            -1,
-        )
-        out += layer * amp * rough
-    return (out + 128 + g.normal(0, 20, 3)).clip(0, 255).astype(np.uint8)
+WIDTH, HEIGHT = 320, 240
+Picture = Image.Image
 
 
-def sprite(rng, size):
-    im = Image.fromarray(texture(rng, size, size))
-    m = Image.new("L", (size, size), 0)
-    d = ImageDraw.Draw(m)
-    (d.ellipse if rng.random() < 0.6 else d.rectangle)((2, 2, size - 3, size - 3), fill=255)
-    return im, m
+class Clip(NamedTuple):
+    """Frames and for how long each is shown (ms)."""
+
+    frames: Sequence[Picture]
+    ms: Sequence[int]
 
 
-def clip(rng, n, shots=1, drift=True):
-    fr = []
-    for s in range(shots):
-        bg = Image.fromarray(texture(rng, W + 80, H + 60))
-        sp = [sprite(rng, rng.randint(40, 120)) for _ in range(rng.randint(1, 4))]
-        pos = [(rng.uniform(0, W), rng.uniform(0, H)) for _ in sp]
-        vel = [(rng.uniform(-5, 5), rng.uniform(-4, 4)) for _ in sp]
-        for i in range(n // shots):
-            ox = 40 + (30 * np.sin(i / 9) if drift else 0)
-            oy = 30 + (15 * np.sin(i / 13) if drift else 0)
-            f = bg.crop((int(ox), int(oy), int(ox) + W, int(oy) + H))
-            for (im, m), (x, y), (vx, vy) in zip(sp, pos, vel):
-                f.paste(im, (int(x + vx * i - 40), int(y + vy * i - 40)), m)
-            fr.append(noisy(rng, f))
-    return fr, [rng.choice((30, 40, 60, 80, 100))] * len(fr)
+def texture(rng: Random, width: int, height: int) -> Picture:
+    """A picture with the detail of a photograph: noise of falling strength at every scale."""
+    generator = np.random.default_rng(rng.getrandbits(32))
+    total = np.zeros((height, width, 3))
+    for cells, strength in ((4, 70), (8, 50), (16, 35), (32, 25), (64, 15)):
+        down, across = (max(2, side * cells // max(width, height)) for side in (height, width))
+        small = generator.normal(0, 1, (down, across, 3))
+        small = small * 0.4 + small.mean(axis=-1, keepdims=True) * 0.6
+        for channel in range(3):
+            layer = Image.fromarray(small[..., channel].astype(np.float32))
+            total[..., channel] += strength * np.asarray(layer.resize((width, height), 3))
+    shade = 128 + generator.normal(0, 20, 3)
+    return Image.fromarray((total + shade).clip(0, 255).astype(np.uint8))
 
 
-def noisy(rng, f, s=4):
-    a = np.asarray(f).astype(int)
-    g = np.random.default_rng(rng.getrandbits(32))
-    return Image.fromarray((a + g.normal(0, s, a.shape)).clip(0, 255).astype(np.uint8))
+def _grain(rng: Random, picture: Picture) -> Picture:
+    pixels = np.asarray(picture).astype(int)
+    generator = np.random.default_rng(rng.getrandbits(32))
+    grain = generator.normal(0, 4, pixels.shape)
+    return Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8))
 
 
-def pan(rng, n):
-    bg = Image.fromarray(texture(rng, W * 2, H))
-    return [bg.crop((i * W // n, 0, i * W // n + W, H)) for i in range(n)], [
-        rng.choice((40, 60, 100))
-    ] * n
+def _sprite(rng: Random, side: int) -> tuple[Picture, Picture]:
+    mask = Image.new("L", (side, side), 0)
+    ImageDraw.Draw(mask).ellipse((2, 2, side - 3, side - 3), fill=255)
+    return texture(rng, side, side), mask
 
 
-def zoom(rng, n):
-    bg = Image.fromarray(texture(rng, W * 2, H * 2))
-    out = []
-    for i in range(n):
-        s = 1 - 0.6 * i / n
-        w, h = int(W * 2 * s), int(H * 2 * s)
-        x, y = (2 * W - w) // 2, (2 * H - h) // 2
-        out.append(bg.crop((x, y, x + w, y + h)).resize((W, H)))
-    return out, [60] * n
-
-
-def typing(rng, n):
-    out = []
-    im = Image.new("RGB", (W, H), (250, 250, 250))
-    d = ImageDraw.Draw(im)
-    d.rectangle((0, 0, W, 20), fill=(60, 80, 120))
-    x, y = 8, 30
-    for i in range(n):
-        for _ in range(2):
-            d.text((x, y), rng.choice("abcdefghijklmnop"), fill=(20, 20, 20))
-            x += 7
-            if x > W - 12:
-                x = 8
-                y += 14
-        f = im.copy()
-        fd = ImageDraw.Draw(f)
-        if i % 2:
-            fd.rectangle((x, y, x + 5, y + 11), fill=(0, 0, 0))
-        cx = int(160 + 100 * np.sin(i / 7))
-        cy = int(120 + 60 * np.cos(i / 5))
-        fd.polygon([(cx, cy), (cx, cy + 14), (cx + 9, cy + 9)], fill=(0, 0, 0))
-        out.append(f)
-    return out, [rng.choice((100, 150, 200))] * n
-
-
-def scroll(rng, n):
-    page = Image.new("RGB", (W, H * 3), "white")
-    d = ImageDraw.Draw(page)
-    for y in range(5, H * 3, 14):
-        d.text(
-            (8, y), "".join(rng.choice("abcdefg hijkl mnop") for _ in range(48)), fill=(30, 30, 30)
-        )
-    for _ in range(4):
-        page.paste(
-            Image.fromarray(texture(rng, 100, 70)),
-            (rng.randint(0, 200), rng.randint(0, H * 3 - 80)),
-        )
-    out = []
-    y = 0
-    for i in range(n):
-        out.append(page.crop((0, int(y), W, int(y) + H)))
-        y = min(2 * H, y + 2 * H / n)
-    return out, [60] * n
-
-
-def dither(rng, n):
-    fr, ms = clip(rng, n, drift=False)
-    return [f.quantize(32, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB") for f in fr], ms
-
-
-def fade(rng, n):
-    a, b = Image.fromarray(texture(rng, W, H)), Image.fromarray(texture(rng, W, H))
-    return [Image.blend(a, b, i / (n - 1)) for i in range(n)], [50] * n
-
-
-def slides(rng, n):
-    return [Image.fromarray(texture(rng, W, H)) for _ in range(n)], [2000] * n
-
-
-def sticker(rng, n):
-    out = []
-    im, m = sprite(rng, 100)
-    for i in range(n):
-        f = Image.new("RGBA", (W, H), (0, 0, 0, 0))
-        r = im.copy()
-        r.putalpha(m)
-        r = r.rotate(15 * np.sin(i / 3), resample=Image.Resampling.BILINEAR)
-        f.paste(r, (110 + int(20 * np.sin(i / 4)), 70 + int(20 * np.cos(i / 4))))
-        out.append(f)
-    return out, [50] * n
-
-
-def rotate(rng, n):
-    im, m = sprite(rng, 180)
-    bg = Image.fromarray(texture(rng, W, H))
-    out = []
-    for i in range(n):
-        f = bg.copy()
-        f.paste(im.rotate(360 * i / n), (70, 30), m)
-        out.append(f)
-    return out, [60] * n
-
-
-def head(rng, n):
-    bg = Image.fromarray(texture(rng, W, H))
-    out = []
-    face = (220, 180, 150)
-    for i in range(n):
-        f = bg.copy()
-        d = ImageDraw.Draw(f)
-        x = 160 + int(6 * np.sin(i / 5))
-        y = 110 + int(4 * np.cos(i / 4))
-        d.ellipse((x - 55, y - 70, x + 55, y + 70), fill=face)
-        o = int(10 + 9 * np.sin(i * 1.7))
-        d.ellipse((x - 20, y + 28 - o // 2, x + 20, y + 28 + o // 2), fill=(120, 30, 40))
-        for e in (-22, 22):
-            d.ellipse(
-                (
-                    x + e - 8,
-                    y - 20 - (1 if i % 15 == 0 else 6),
-                    x + e + 8,
-                    y - 20 + (1 if i % 15 == 0 else 6),
-                ),
-                fill=(30, 30, 60),
+def _shots(rng: Random, count: int, shots: int, sway: int) -> Clip:
+    """Things that move in front of a scene, the camera swaying."""
+    frames = []
+    for _ in range(shots):
+        scene = texture(rng, WIDTH + 80, HEIGHT + 60)
+        things = [
+            (
+                _sprite(rng, rng.randint(40, 120)),
+                (rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)),
+                (rng.uniform(-5, 5), rng.uniform(-4, 4)),
             )
-        out.append(noisy(rng, f, 6))
-    return out, [70] * n
+            for _ in range(rng.randint(1, 4))
+        ]
+        for index in range(count // shots):
+            left = 40 + int(sway * math.sin(index / 9))
+            top = 30 + int(sway / 2 * math.sin(index / 13))
+            frame = scene.crop((left, top, left + WIDTH, top + HEIGHT))
+            for (thing, mask), (x, y), (right, down) in things:
+                frame.paste(thing, (int(x + right * index) - 40, int(y + down * index) - 40), mask)
+            frames.append(_grain(rng, frame))
+    return Clip(frames, [rng.choice((30, 40, 60, 80, 100))] * len(frames))
 
 
-BENIGN = {
-    "clip": lambda r: clip(r, r.choice((20, 40, 60, 90))),
-    "still camera": lambda r: clip(r, r.choice((20, 40, 60)), drift=False),
-    "cuts": lambda r: clip(r, r.choice((40, 60, 90)), shots=r.choice((2, 3, 4))),
-    "pan": lambda r: pan(r, r.choice((20, 40, 60))),
-    "zoom": lambda r: zoom(r, r.choice((20, 40))),
-    "typing": lambda r: typing(r, r.choice((20, 40, 80))),
-    "scroll": lambda r: scroll(r, r.choice((30, 60))),
-    "dither": lambda r: dither(r, r.choice((15, 30, 45))),
-    "fade": lambda r: fade(r, r.choice((10, 20))),
-    "slides": lambda r: slides(r, r.choice((3, 5, 8))),
-    "sticker": lambda r: sticker(r, r.choice((12, 24))),
-    "rotate": lambda r: rotate(r, r.choice((12, 24))),
-    "head": lambda r: head(r, r.choice((20, 40, 60))),
+def _pan(rng: Random) -> Clip:
+    scene, count = texture(rng, 2 * WIDTH, HEIGHT), rng.choice((20, 40, 60))
+    lefts = [index * WIDTH // count for index in range(count)]
+    return Clip([scene.crop((left, 0, left + WIDTH, HEIGHT)) for left in lefts], [60] * count)
+
+
+def _zoom(rng: Random) -> Clip:
+    scene, count = texture(rng, 2 * WIDTH, 2 * HEIGHT), rng.choice((20, 40))
+    frames = []
+    for index in range(count):
+        share = 1 - 0.6 * index / count
+        wide, high = int(2 * WIDTH * share), int(2 * HEIGHT * share)
+        left, top = WIDTH - wide // 2, HEIGHT - high // 2
+        frames.append(scene.crop((left, top, left + wide, top + high)).resize((WIDTH, HEIGHT)))
+    return Clip(frames, [60] * count)
+
+
+def _typing(rng: Random) -> Clip:
+    page = Image.new("RGB", (WIDTH, HEIGHT), (250, 250, 250))
+    pen, x, y, count = ImageDraw.Draw(page), 8, 30, rng.choice((20, 40, 80))
+    pen.rectangle((0, 0, WIDTH, 20), fill=(60, 80, 120))
+    frames = []
+    for index in range(count):
+        for _ in range(2):
+            pen.text((x, y), rng.choice("abcdefghijklmnop"), fill=(20, 20, 20))
+            x, y = (x + 7, y) if x < WIDTH - 20 else (8, y + 14)
+        frame = page.copy()
+        if index % 2:
+            ImageDraw.Draw(frame).rectangle((x, y, x + 5, y + 11), fill=(0, 0, 0))
+        frames.append(frame)
+    return Clip(frames, [rng.choice((100, 150, 200))] * count)
+
+
+def _scroll(rng: Random) -> Clip:
+    page, count = Image.new("RGB", (WIDTH, 3 * HEIGHT), "white"), rng.choice((30, 60))
+    pen = ImageDraw.Draw(page)
+    for y in range(5, 3 * HEIGHT, 14):
+        line = "".join(rng.choice("abcdefg hijkl mnop") for _ in range(48))
+        pen.text((8, y), line, fill=(30, 30, 30))
+    for _ in range(4):
+        at = rng.randint(0, 200), rng.randint(0, 3 * HEIGHT - 80)
+        page.paste(texture(rng, 100, 70), at)
+    tops = [2 * HEIGHT * index // count for index in range(count)]
+    return Clip([page.crop((0, top, WIDTH, top + HEIGHT)) for top in tops], [60] * count)
+
+
+def _dithered(rng: Random) -> Clip:
+    clip = _shots(rng, rng.choice((15, 30, 45)), 1, 0)
+    return Clip([frame.quantize(32).convert("RGB") for frame in clip.frames], clip.ms)
+
+
+def _fade(rng: Random) -> Clip:
+    first, last = texture(rng, WIDTH, HEIGHT), texture(rng, WIDTH, HEIGHT)
+    count = rng.choice((10, 20))
+    shares = [index / (count - 1) for index in range(count)]
+    return Clip([Image.blend(first, last, share) for share in shares], [50] * count)
+
+
+def _slides(rng: Random) -> Clip:
+    count = rng.choice((3, 5, 8))
+    return Clip([texture(rng, WIDTH, HEIGHT) for _ in range(count)], [2_000] * count)
+
+
+def _sticker(rng: Random) -> Clip:
+    thing, mask = _sprite(rng, 100)
+    thing.putalpha(mask)
+    frames = []
+    for index in range(rng.choice((12, 24))):
+        frame = Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0))
+        turned = thing.rotate(15 * math.sin(index / 3), resample=Image.Resampling.BILINEAR)
+        frame.paste(turned, (110 + int(20 * math.sin(index / 4)), 70))
+        frames.append(frame)
+    return Clip(frames, [50] * len(frames))
+
+
+def _spinning(rng: Random) -> Clip:
+    (thing, mask), scene = _sprite(rng, 180), texture(rng, WIDTH, HEIGHT)
+    count, frames = rng.choice((12, 24)), []
+    for index in range(count):
+        frame = scene.copy()
+        frame.paste(thing.rotate(360 * index / count), (70, 30), mask)
+        frames.append(frame)
+    return Clip(frames, [60] * count)
+
+
+def _talking(rng: Random) -> Clip:
+    scene, frames = texture(rng, WIDTH, HEIGHT), []
+    for index in range(rng.choice((20, 40, 60))):
+        frame = scene.copy()
+        pen, x, y = ImageDraw.Draw(frame), 160 + int(6 * math.sin(index / 5)), 110
+        pen.ellipse((x - 55, y - 70, x + 55, y + 70), fill=(220, 180, 150))
+        mouth = int(10 + 9 * math.sin(index * 1.7)) // 2
+        pen.ellipse((x - 20, y + 28 - mouth, x + 20, y + 28 + mouth), fill=(120, 30, 40))
+        for side in (-22, 22):
+            lid = 1 if index % 15 == 0 else 6
+            eye = (x + side - 8, y - 20 - lid, x + side + 8, y - 20 + lid)
+            pen.ellipse(eye, fill=(30, 30, 60))
+        frames.append(_grain(rng, frame))
+    return Clip(frames, [70] * len(frames))
+
+
+_KINDS: Mapping[str, Callable[[Random], Clip]] = {
+    "clip": lambda rng: _shots(rng, rng.choice((20, 40, 60)), 1, 30),
+    "still camera": lambda rng: _shots(rng, rng.choice((20, 40, 60)), 1, 0),
+    "cuts": lambda rng: _shots(rng, rng.choice((40, 60)), rng.choice((2, 3, 4)), 30),
+    "pan": _pan,
+    "zoom": _zoom,
+    "typing": _typing,
+    "scrolling": _scroll,
+    "dithered": _dithered,
+    "fade": _fade,
+    "slides": _slides,
+    "sticker": _sticker,
+    "spinning": _spinning,
+    "talking": _talking,
 }
+KINDS = tuple(_KINDS)
+
+
+def harmless(kind: str, number: int) -> Clip:
+    """Animation ``number`` of a kind."""
+    return _KINDS[kind](Random(f"clip {kind} {number}"))
