@@ -1,7 +1,8 @@
 """What a budget of views costs and finds: ``python -m tests.media.measure_views [CLIPS_A_KIND]``.
 
-Prints the tables of docs/images.md. Animations: whether a thing flashed for one frame among harmless
-frames is among the views, or said to be unseen, and how many harmless animations end undecided.
+Prints the tables of docs/images.md. Animations: whether a thing flashed for one frame among
+harmless ones is among the views, or said to be unseen, and how many harmless animations end
+undecided.
 Details: by the demonstration checkpoint, which reads 64 x 64 pixels, so that a thing must have a
 quarter of a view's side.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_a_usual_gamma_changes_nothing() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_profile_whose_curve_turns_light_to_dark_is_applied(kind: str) -> None:
     """A browser shows the negative of what the samples say."""
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
+    options: dict[str, Any] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
     image = Image.new("RGB", (32, 32), (250, 250, 250))
     data = encoded(image, kind, icc_profile=PROFILES["inverted"], **options)
     assert grey_levels(data).max() < 40

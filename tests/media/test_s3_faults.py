@@ -169,10 +169,8 @@ def test_an_object_stored_compressed_is_read_as_a_viewer_reads_it(
 ) -> None:
     """Uploaders compress whatever they upload; browsers unpack it without a word."""
     picture = bytes(range(256)) * 20
-    for packed in (
-        gzip.compress(picture),
-        gzip.compress(picture[:99]) + gzip.compress(picture[99:]),
-    ):
+    members = gzip.compress(picture[:99]) + gzip.compress(picture[99:])
+    for packed in (gzip.compress(picture), members):
         faulty.objects["images/a.png"] = packed
         faulty.encodings["images/a.png"] = encoding
         assert store.read(KEY, 100_000) == picture

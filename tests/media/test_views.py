@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.support.clips import KINDS as KINDS_OF_CLIPS
+from tests.support.clips import harmless
 from tests.support.image_corpus import png_rows
 from tests.support.images import animated, encoded, noise, pixel, png_chunk, shown
 from tests.support.judgements import judgement, policy
@@ -16,7 +18,7 @@ from worker.codes import UndecidedReason
 from worker.images import FetchedImage, JudgeImage
 from worker.media.decode import DecodeLimits, decode, look_at
 from worker.media.fetch import shared_out
-from worker.media.views import tiles
+from worker.media.views import moments, seen_from_afar, tiles
 from worker.outcome.decide import decide
 from worker.outcome.passes import PassResult
 
@@ -109,6 +111,19 @@ def test_looking_is_deterministic() -> None:
     frames = [Image.blend(scene(1), scene(2), index / 19) for index in range(20)]
     data = moving(frames, "GIF", 60)
     assert look_at(data, LIMITS) == look_at(data, LIMITS)
+
+
+@pytest.mark.slow
+def test_harmless_animations_are_seen_whole() -> None:
+    """Clips, pans, recordings and stickers that end undecided are work for people: at most 2 %."""
+    unseen = []
+    for kind in KINDS_OF_CLIPS:
+        for number in range(4):
+            clip = harmless(kind, number)
+            looks = [seen_from_afar(frame.convert("RGBA")) for frame in clip.frames]
+            if moments(looks, clip.ms, LIMITS.max_frames)[1] > LIMITS.max_frames:
+                unseen.append(f"{kind} {number}")
+    assert len(unseen) <= 0.02 * 4 * len(KINDS_OF_CLIPS), unseen
 
 
 # Composing

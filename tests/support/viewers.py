@@ -201,7 +201,8 @@ def shown_by_skia(data: bytes) -> Shown:
         skia.kUnpremul_AlphaType,
         skia.ColorSpace.MakeSRGB(),
     )
-    frames, durations = [], []
+    frames: list[Pixels] = []
+    durations: list[float] = []
     known = codec.getFrameInfo() if data[:2] in (b"GI", b"RI") else []
     for index in range(max(1, codec.getFrameCount())):
         # Each from the beginning: the codec composes what a frame needs by itself.

@@ -225,7 +225,7 @@ class _Profile:
             if count == 0:
                 return levels.astype(np.float32)
             if count == len(values) == 1:
-                return (levels ** (values[0] / 256)).astype(np.float32)
+                return np.asarray(levels ** (values[0] / 256), dtype=np.float32)
             if count == len(values):
                 steps = np.linspace(0, 1, count)
                 return np.interp(levels, steps, values / 65_535).astype(np.float32)
