@@ -53,16 +53,17 @@ def flashes(count: int) -> None:
         for number in range(count):
             clip, rng = harmless(kind, number), Random(f"{kind} {number}")
             looks = [seen_from_afar(frame.convert("RGBA")) for frame in clip.frames]
+            # What a smaller budget judges is the beginning of what a larger one does.
+            views, distinct = moments(looks, clip.ms, max(BUDGETS))
             for budget in BUDGETS:
-                views, distinct = moments(looks, clip.ms, budget)
                 harmless_ends[budget].append((min(len(views), budget), distinct))
             for share in SHARES:
                 at = rng.randrange(len(looks))
                 frame = with_symbol(clip.frames[at], share, rng)
                 changed = list(looks)
                 changed[at] = seen_from_afar(frame.convert("RGBA"))
+                views, distinct = moments(changed, clip.ms, max(BUDGETS))
                 for budget in BUDGETS:
-                    views, distinct = moments(changed, clip.ms, budget)
                     judged = at in views[:budget]
                     end = "judged" if judged else "undecided" if distinct > budget else "missed"
                     found.setdefault((budget, share), Counter())[end] += 1

@@ -264,7 +264,7 @@ class Store(Section):
     """Views judged of all images of one event together, at least one of each."""
     max_images: Positive = 16
     """Images of one event; more make it undecided."""
-    inflight_bytes: Positive = 256 * 1024 * 1024
+    inflight_bytes: Positive = 512 * 1024 * 1024
     """Decoded image bytes in flight over all events."""
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     """Decoded image bytes kept by digest."""
