@@ -80,7 +80,8 @@ def test_a_usual_gamma_changes_nothing() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_profile_whose_curve_turns_light_to_dark_is_applied(kind: str) -> None:
     """A browser shows the negative of what the samples say."""
-    options: dict[str, Any] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(kind, {})
+    choices: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
+    options = choices.get(kind, {})
     image = Image.new("RGB", (32, 32), (250, 250, 250))
     data = encoded(image, kind, icc_profile=PROFILES["inverted"], **options)
     assert grey_levels(data).max() < 40

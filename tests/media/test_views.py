@@ -113,6 +113,22 @@ def test_looking_is_deterministic() -> None:
     assert look_at(data, LIMITS) == look_at(data, LIMITS)
 
 
+@pytest.mark.parametrize("repeated", [1, 20])
+def test_slides_that_differ_in_their_words_alone_are_both_judged(repeated: int) -> None:
+    """Lines of text at one place are nearly the same grey from afar; as one frame or many."""
+    slides = []
+    for words in ("good morning to all of you", "you should go and kill him"):
+        slide = Image.new("RGB", (480, 320), (250, 250, 250))
+        for line in range(5):
+            ImageDraw.Draw(slide).text((40, 40 + 50 * line), words, fill=(20, 20, 20))
+        slides += [slide] * repeated
+    for index, slide in enumerate(slides):
+        slides[index] = slide.copy()
+        slides[index].putpixel((index % 480, 0), (200, 0, 0))  # encoders merge equal frames
+    seen = numbers(decode(moving(slides, "PNG", 2_000 // repeated), LIMITS))
+    assert min(seen) < repeated <= max(seen)
+
+
 @pytest.mark.slow
 def test_harmless_animations_are_seen_whole() -> None:
     """Clips, pans, recordings and stickers that end undecided are work for people: at most 2 %."""

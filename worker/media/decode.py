@@ -129,14 +129,18 @@ def _work(found: Container, limits: DecodeLimits) -> int:
     area = found.width * found.height
     if found.format == "JPEG" and not found.buffered:
         if views.tiles(found.width, found.height, limits.tile_side):
-            return 8 * area
+            return 12 * area
         width, height = views.bounded(found.width, found.height, views.STILL_SIDE)
         reduced = min(found.width // width, found.height // height)
         divisor = next(step for step in (8, 4, 2, 1) if reduced >= step)
         return 8 * area // divisor**2
     if len(found.frames) > 1:
-        return 24 * area
-    return area * (20 if found.format == "WEBP" else 16)
+        return 24 * area + views.LOOK_BYTES * len(found.frames)
+    if found.format == "WEBP":
+        return 20 * area
+    # Samples of 16 bits with a colour key are read twice.
+    twice = found.png is not None and found.png.depth == 16 and found.png.key is not None
+    return area * (28 if twice else 16)
 
 
 class _Looking:

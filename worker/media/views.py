@@ -124,15 +124,17 @@ def _steps(side: int, edge: int) -> list[int]:
 
 # Moments
 
-FINE: Final = 64
+FINE: Final = 128
 COARSE: Final = 32
-Looks = NDArray[np.int16]
+Looks = NDArray[np.uint8]
 """A frame seen from afar: FINE x FINE x 4, colour times alpha, and alpha; 0 to 255."""
 
 
+LOOK_BYTES: Final = 80 * 1024
+"""Memory that looking at one frame takes while the animation is looked at."""
 _ALIKE: Final = 16
 """Levels of 255 by which a cell may change and still look the same."""
-_CELLS: Final = 2
+_CELLS: Final = 4
 """Cells of FINE x FINE that may change more than that in frames that look the same."""
 _MOVED: Final = 32
 """As ``_ALIKE``, between a moving picture and where it came from."""
@@ -143,21 +145,22 @@ _NOISE: Final = 20
 """The same for what is looked at where there is room."""
 _REACH: Final = 4
 """Cells of COARSE x COARSE by which things move between moments, each way."""
+_SPARSE: Final = 16
 STANDS_MS: Final = 500
-"""A frame that stands this long is looked at for itself, and is never taken for mere motion."""
-MAX_COMPARED: Final = 4_000
+"""A picture that stands this long is looked at for itself, and is never taken for mere motion."""
+MAX_COMPARED: Final = 2_000
 """Comparisons for motion of one animation (about a millisecond each); beyond, all is distinct."""
 
 
 def seen_from_afar(picture: Image.Image) -> Looks:
     """What an RGBA picture looks like from afar, transparency included."""
     small = picture.convert("RGBa").resize((FINE, FINE), Image.Resampling.BOX, reducing_gap=2.0)
-    return np.asarray(small, dtype=np.int16)
+    return np.asarray(small)
 
 
 def _differ(first: Looks, second: Looks, by: int) -> NDArray[np.bool_]:
     """Cells that look different on a light or on a dark ground."""
-    change = first - second
+    change = first.astype(np.int16) - second
     on_black = np.abs(change[..., :3]).max(axis=-1)
     on_white = np.abs(change[..., :3] - change[..., 3:]).max(axis=-1)
     return np.asarray(np.maximum(on_black, on_white) > by)
@@ -179,15 +182,14 @@ def moments(looks: Sequence[Looks], shown_ms: Sequence[int], limit: int) -> tupl
     """
     leaders, member = _grouped(looks)
     shown = np.bincount(member, weights=shown_ms, minlength=len(leaders)).astype(int)
-    longest = np.zeros(len(leaders), dtype=int)
-    np.maximum.at(longest, member, np.asarray(shown_ms, dtype=int))
+    stands = _standing(member, shown_ms)
     order = sorted(range(len(leaders)), key=lambda group: _priority(group, shown, leaders))
     motion = _Motion(looks)
     chosen: list[int] = []
     others: list[tuple[float, int]] = []
     for group in order:
         frame = leaders[group]
-        distinct, new = (True, 0.0) if longest[group] >= STANDS_MS else motion.news(frame, chosen)
+        distinct, new = (True, 0.0) if stands[group] >= STANDS_MS else motion.news(frame, chosen)
         if distinct:
             chosen.append(frame)
         elif new > 0:
@@ -205,29 +207,34 @@ def _grouped(looks: Sequence[Looks]) -> tuple[list[int], list[int]]:
     """First frame of each group of frames that look the same, and each frame's group."""
     leaders: list[int] = []
     member: list[int] = []
-    known = np.empty((0, FINE, FINE, 4), np.int16)
+    sparse = np.empty((16, FINE // _SPARSE, FINE // _SPARSE, 4), np.int16)
     for index, look in enumerate(looks):
         if member and alike(look, looks[leaders[member[-1]]]):
             member.append(member[-1])
             continue
-        # Most groups are told apart by a sixteenth of their cells.
-        near = np.flatnonzero(
-            (np.abs(known[: len(leaders), ::8, ::8] - look[::8, ::8]) > _ALIKE)
-            .any(axis=-1)
-            .sum(axis=(1, 2))
-            <= _CELLS
-        )
-        group = next((int(each) for each in near if alike(look, known[each])), None)
+        # Most groups are told apart by one cell in so many.
+        some = look[::_SPARSE, ::_SPARSE].astype(np.int16)
+        change = np.abs(sparse[: len(leaders), ..., :3] - some[..., :3]).max(axis=-1)
+        near = np.flatnonzero((change > _ALIKE).sum(axis=(1, 2)) <= _CELLS)
+        group = next((int(each) for each in near if alike(look, looks[leaders[each]])), None)
         if group is None:
             group = len(leaders)
             leaders.append(index)
-            if group >= len(known):
-                grown = np.empty((max(16, 2 * len(known)), FINE, FINE, 4), np.int16)
-                grown[: len(known)] = known
-                known = grown
-            known[group] = look
+            if group == len(sparse):
+                sparse = np.concatenate([sparse, np.empty_like(sparse)])
+            sparse[group] = some
         member.append(group)
     return leaders, member
+
+
+def _standing(member: Sequence[int], shown_ms: Sequence[int]) -> dict[int, int]:
+    """For how long (ms) each group stands on the screen at its longest."""
+    longest: dict[int, int] = {}
+    run = 0
+    for index, group in enumerate(member):
+        run = shown_ms[index] + (run if index and member[index - 1] == group else 0)
+        longest[group] = max(longest.get(group, 0), run)
+    return longest
 
 
 def _priority(group: int, shown: NDArray[np.int_], leaders: Sequence[int]) -> tuple[int, int, int]:
@@ -249,7 +256,7 @@ class _Motion:
 
     def __init__(self, looks: Sequence[Looks]) -> None:
         self._looks = looks
-        self._coarse: dict[int, Looks] = {}
+        self._coarse: dict[int, NDArray[np.int16]] = {}
         self._compared = 0
 
     def news(self, frame: int, chosen: Sequence[int]) -> tuple[bool, float]:
@@ -287,7 +294,7 @@ class _Motion:
         sums = rows[..., :size] + rows[..., 1 : size + 1] + rows[..., 2:]
         return np.asarray(sums.min(axis=(0, 1)) // 9, dtype=np.int16)
 
-    def _small(self, frame: int) -> Looks:
+    def _small(self, frame: int) -> NDArray[np.int16]:
         known = self._coarse.get(frame)
         if known is None:
             step = FINE // COARSE
