@@ -260,11 +260,17 @@ class Store(Section):
     """Largest encoded image."""
     max_image_pixels: Positive = 40_000_000
     """Largest decoded image, in pixels."""
-    max_frames: Positive = 4
-    """Frames judged of an animated image, spread from first to last."""
+    max_frames: Positive = 20
+    """Views judged of one image: moments of an animation, a large image whole and in parts, each on
+    light and on dark ground. What does not fit was not seen, and leaves the event undecided."""
+    tile_side: int = Field(default=1_792, ge=0)
+    """Longest side, in pixels, of the parts in which a large or long image is judged beside the
+    whole; 0 judges the whole alone."""
+    max_event_frames: Positive = 48
+    """Views judged of all images of one event together, at least one of each."""
     max_images: Positive = 16
     """Images of one event; more make it undecided."""
-    inflight_bytes: Positive = 256 * 1024 * 1024
+    inflight_bytes: Positive = 512 * 1024 * 1024
     """Decoded image bytes in flight over all events."""
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     """Decoded image bytes kept by digest."""
