@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from worker import __version__
@@ -37,10 +38,9 @@ from worker.processing.examples import ExampleRunner
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
 from worker.telemetry import instruments
-from worker.telemetry.aggregate import Observation
+from worker.telemetry.export import Telemetry, configure
 from worker.telemetry.loop_probe import LoopProbe
 from worker.telemetry.names import Attribute
-from worker.telemetry.providers import Telemetry, configure
 from worker.telemetry.redact import publish
 from worker.web.console import ConsoleView
 from worker.web.health import Health, limits_of, live, ready
@@ -50,12 +50,16 @@ from worker.web.snapshot import WorkerSnapshot, policy_rows
 # The gauges that are read off a running service whenever somebody collects.
 
 
-def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
+def observe(
+    snapshot: Callable[[], WorkerSnapshot],
+    health: Callable[[], Health],
+    policies: PolicyRegistry,
+) -> None:
     """Watch the service: stalled batch, dependencies away, policy problems, readiness."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
-    instruments.policy_problems.watch(lambda: _problems(snapshot()))
+    instruments.policy_problems.watch(lambda: _problems(policies))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
 
 
@@ -70,9 +74,12 @@ def forget() -> None:
         gauge.watch(None)
 
 
-def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
-    count = len(snapshot.policy_problems) + len(snapshot.unready_topics)
-    return [(count, {})]
+def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
+    """Problems by the policy whose file has them; without a name where none is live from there."""
+    names = {policy.file: name for name, policy in policies.snapshot.by_name.items()}
+    counts = Counter(names.get(problem.file, "") for problem in policies.problems)
+    counts[""] += len(policies.unready_topics())
+    return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
 
 
 class _Away:
@@ -81,7 +88,7 @@ class _Away:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def seconds(self, snapshot: WorkerSnapshot) -> list[Observation]:
+    def seconds(self, snapshot: WorkerSnapshot) -> list[instruments.Observation]:
         paused = snapshot.stream.paused_dependencies if snapshot.stream else ()
         self._since = {name: self._since.get(name, snapshot.now) for name in paused}
         return [
@@ -175,7 +182,7 @@ class WorkerService:
             self.clock,
             build=__version__,
             group=settings.kafka.group_id,
-            record=Accounts(self.clock, self._remember),
+            record=Accounts(self.clock, self._remember, settings.telemetry.event_log),
         )
 
     def _evaluator(self, fetcher: Fetcher) -> Evaluator:
@@ -237,19 +244,20 @@ class WorkerService:
         """
         settings = self.settings
         self._telemetry = configure(settings.telemetry, __version__)
+        # From the start: that a worker is not ready yet is a figure too.
+        observe(self.snapshot, lambda: self.health()[1], self.policies)
         self._probe.start()
+        self._watchdog.start()
         try:
             await self.fetcher.start()
             await self.judge.start()
             if self._judge_is_ours:  # what the hub sent says only now what it is
                 refuse_demonstration(settings, self.judge.model().id)
-            self._watchdog.start()
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
             _collect_less()
-            observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             watch = self.policies.watch(settings.policies.reload_s)
@@ -288,8 +296,8 @@ class WorkerService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.stop()
         forget()
+        await self.judge.stop()  # watched to its end: a hung device call must not hang a stop
         self._watchdog.stop()
-        await self.judge.stop()
         await self.fetcher.stop()
         await self._probe.stop()
         if self._telemetry is not None:
@@ -320,8 +328,10 @@ class WorkerService:
 
     def console(self) -> ConsoleView:
         """Everything the console shows, now."""
-        count, contexts = instruments.batch_contexts.totals()
-        self.recent.batches(count, contexts)
+        if self._telemetry is not None:
+            count = self._telemetry.sum_of("moderation_judge_batch_contexts_count")
+            contexts = self._telemetry.sum_of("moderation_judge_batch_contexts_sum")
+            self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
             snapshot=self.snapshot(),

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.metrics.export import NumberDataPoint
 
+from tests.support.measured import measured
 from tests.support.policies import policy_yaml, untouched
 from tests.support.registries import FAILS, HOLDS, WordCheck, live, put, version_of
 from worker.codes import UndecidedReason
@@ -18,8 +18,7 @@ from worker.policy.examples import ExampleOutcome, ExampleResult, check_examples
 from worker.policy.model import Example, Policy
 from worker.policy.parse import parse_policy
 from worker.policy.registry import PolicyRegistry
-from worker.telemetry.instruments import policy_reloads
-from worker.telemetry.names import Attribute
+from worker.telemetry.names import Metric
 
 
 async def test_a_change_goes_live_without_a_restart(tmp_path: Path) -> None:
@@ -294,31 +293,25 @@ async def test_watching_takes_changes_in_by_itself(tmp_path: Path, error: Except
     assert registry.problems == ()
 
 
-def reloads(result: str) -> float:
-    points = policy_reloads.read(0).data_points
-    return sum(
-        point.value
-        for point in points
-        if isinstance(point, NumberDataPoint)
-        and (point.attributes or {}).get(Attribute.RELOAD_RESULT) == result
-    )
-
-
 async def test_reloads_are_counted_by_result(tmp_path: Path) -> None:
     """One count for each policy that went live, and one for each new problem, not for each look."""
-    applied, refused = reloads("applied"), reloads("refused")
-    path = put(tmp_path)
-    registry = await live(tmp_path)
-    path.write_text("name: a\n")
-    untouched(path)
-    await registry.reload()
-    path.write_text("name: a\n\n")
-    untouched(path)
-    await registry.reload()
-    put(tmp_path, version=2, on_undecided="block")
-    await registry.reload()
+    with measured() as found:
+        path = put(tmp_path)
+        registry = await live(tmp_path)
+        path.write_text("name: a\n")
+        untouched(path)
+        await registry.reload()
+        path.write_text("name: a\n\n")
+        untouched(path)
+        await registry.reload()
+        put(tmp_path, version=2, on_undecided="block")
+        await registry.reload()
 
-    assert (reloads("applied") - applied, reloads("refused") - refused) == (2, 1)
+        counted = [
+            found.total(Metric.POLICY_RELOADS, moderation_policy_reload_result=result)
+            for result in ("applied", "refused")
+        ]
+    assert counted == [2, 1]
 
 
 async def test_a_reload_that_changed_something_names_everything_that_is_live(
@@ -339,6 +332,20 @@ async def test_a_reload_that_changed_something_names_everything_that_is_live(
     put(tmp_path, version=2)
     assert await registry.reload()
     assert told == [[("a", 2), ("b", 1)]]
+
+
+async def test_a_policy_that_changes_under_its_version_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Verdicts of two policies would carry one name and number: only the hash tells them apart."""
+    put(tmp_path)
+    registry = await live(tmp_path)
+    put(tmp_path, version=2)
+    await registry.reload()
+    assert "under version" not in caplog.text
+    put(tmp_path, version=2, on_undecided="block")
+    await registry.reload()
+    assert "policy a changed under version 2" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.judgements import judgement, policy
@@ -19,6 +20,7 @@ from worker.images import FetchedImage
 from worker.judge.scripted import ScriptedJudge
 from worker.judgement import Judgement, JudgeRequest
 from worker.policy.model import Actions, BuiltinPass, CustomPass, Policy, Prefilter, PrefilterList
+from worker.policy.passes import passes
 from worker.processing.evaluator import Evaluator
 from worker.processing.windows import OVERLAP, Window, cut, windows
 
@@ -101,6 +103,21 @@ async def test_an_image_that_no_pass_has_seen_is_never_safe() -> None:
     assert verdict.outcome == "undecided"
     assert verdict.undecided_reason == UndecidedReason.INTERNAL_ERROR
     assert verdict.undecided_detail == "images[0]: no pass has seen it"
+
+
+class Counting(ScriptedJudge):
+    """Says what each answer took."""
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        answer = await super().judge(request)
+        return msgspec.structs.replace(answer, input_tokens=70, output_tokens=3)
+
+
+async def test_the_tokens_of_an_event_are_those_of_all_its_passes() -> None:
+    """Read and written, built-in and custom: what capacity is planned by."""
+    two = policy(custom=CustomPass(disallowed=("Gossip",)))
+    evaluation = await evaluator(Counting()).evaluate(EVENT, two, SOURCE)
+    assert evaluation.tokens == len(passes(two)) * 73 == 146
 
 
 class ShortJudge(ScriptedJudge):

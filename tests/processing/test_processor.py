@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from opentelemetry.sdk.metrics.export import NumberDataPoint
 
 from tests.support.judgements import policy
+from tests.support.measured import Measured, measured
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
 from worker.codes import DeadLetterCode
@@ -31,8 +31,7 @@ from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.processing.shadow import MOST, WAITING, sampled
 from worker.records import Output, Record
-from worker.telemetry import instruments
-from worker.telemetry.names import Attribute
+from worker.telemetry.names import Metric
 
 LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
 
@@ -151,6 +150,9 @@ async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
     process = shadowed(ScriptedJudge(), policy(version=2))
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v", "s"]
+    live, shadow = (msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs)
+    assert live.shadow_of is None
+    assert shadow.shadow_of in (live.verdict_id, f"{LIVE.name}@{LIVE.version}")
     await process.stop()
 
 
@@ -170,49 +172,40 @@ async def test_a_slow_candidate_never_holds_up_the_live_verdict() -> None:
     await process.stop()
 
 
-def counted(result: str) -> float:
-    points = instruments.shadow_events.read(0).data_points
-    return sum(
-        point.value
-        for point in points
-        if isinstance(point, NumberDataPoint)
-        and (point.attributes or {}).get(Attribute.RESULT) == result
-    )
+def counted(found: Measured, result: str) -> float:
+    return found.total(Metric.SHADOW, moderation_result=result)
 
 
 async def test_a_burst_is_sampled_as_a_trickle_is() -> None:
     """The sample does not depend on load: what finds no room waits, and is judged later."""
     judge = Slow()
     process = shadowed(judge, SLOW)
-    before = {each: counted(each) for each in ("sampled", "judged", "missed")}
     burst = 4 * MOST
-    for _ in range(burst):
-        await process(Delivery(record=input_record(event_document())))
-    judge.release.set()
-    found = 0
-    async with asyncio.timeout(30):
-        while found < burst:
-            outputs = await process(Delivery(record=input_record(event_document()), poison=True))
-            found += sum(output.topic == "s" for output in outputs)
-            await asyncio.sleep(0)
-    assert {each: counted(each) - before[each] for each in before} == {
-        "sampled": burst,
-        "judged": burst,
-        "missed": 0,
-    }
+    with measured() as found:
+        for _ in range(burst):
+            await process(Delivery(record=input_record(event_document())))
+        judge.release.set()
+        published = 0
+        async with asyncio.timeout(30):
+            while published < burst:
+                again = Delivery(record=input_record(event_document()), poison=True)
+                published += sum(output.topic == "s" for output in await process(again))
+                await asyncio.sleep(0)
+        counts = {each: counted(found, each) for each in ("sampled", "judged", "missed")}
+    assert counts == {"sampled": burst, "judged": burst, "missed": 0}
     await process.stop()
 
 
 async def test_candidates_that_pile_up_without_end_are_missed_and_counted() -> None:
     """A candidate whose judge hangs holds a bounded number of events; nobody has to guess."""
     process = shadowed(Slow(), SLOW)
-    before = counted("missed")
-    for _ in range(MOST + WAITING + 5):
-        await process(Delivery(record=input_record(event_document())))
-    assert counted("missed") - before == 5
-    await process.stop()
-    await asyncio.sleep(0)
-    assert counted("missed") - before == MOST + WAITING + 5
+    with measured() as found:
+        for _ in range(MOST + WAITING + 5):
+            await process(Delivery(record=input_record(event_document())))
+        assert counted(found, "missed") == 5
+        await process.stop()
+        await asyncio.sleep(0)
+        assert counted(found, "missed") == MOST + WAITING + 5
 
 
 async def test_a_shadow_verdict_has_an_id_of_its_own_and_names_the_one_that_counts() -> None:
@@ -249,21 +242,14 @@ def test_the_sample_is_by_conversation() -> None:
 async def test_fields_that_are_ignored_are_counted_by_kind_and_never_named() -> None:
     """A misspelt field is a picture that nobody looks at."""
 
-    def seen() -> dict[str, float]:
-        points = instruments.unknown_fields.read(0).data_points
-        return {
-            str((point.attributes or {}).get(Attribute.KIND)): point.value
-            for point in points
-            if isinstance(point, NumberDataPoint)
-        }
-
-    before = seen()
     message = {"role": "user", "text": "x", "image": "s3://b/k", "imagess": [], "mood": 1}
-    await pipeline(Policies(), ScriptedJudge(), [])(
-        Delivery(record=input_record(event_document(messages=[message])))
-    )
     kinds = ("near_miss", "known_synonym", "other")
-    assert [seen().get(kind, 0) - before.get(kind, 0) for kind in kinds] == [1, 1, 1]
+    with measured() as found:
+        await pipeline(Policies(), ScriptedJudge(), [])(
+            Delivery(record=input_record(event_document(messages=[message])))
+        )
+        counts = [found.total(Metric.UNKNOWN_FIELDS, moderation_kind=kind) for kind in kinds]
+    assert counts == [1, 1, 1]
 
 
 async def test_an_untouchable_record_is_referred_to_and_nothing_of_it_is_read(
@@ -332,9 +318,12 @@ async def test_held_and_blocked_content_is_kept_beside_its_verdict(
     monkeypatch.setattr(policies, "select", lambda _: acting)
     event = event_document(messages=[{"role": "user", "text": "a grenade"}])
     process = pipeline(policies, ScriptedJudge(), [])
-    first, *more = await process(Delivery(record=input_record(event)))
+    with measured() as found:
+        first, *more = await process(Delivery(record=input_record(event)))
+        held = found.total(Metric.QUARANTINED, moderation_action=action)
     verdict = msgspec.json.decode(first.value or b"", type=Verdict)
     assert (first.topic, verdict.action) == ("v", action)
+    assert held == (0 if review is None else 1), "what is held is counted by what was done"
     kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
     assert [each.needs_review for each in kept] == ([] if review is None else [review])
     assert all(each.verdict == verdict for each in kept)

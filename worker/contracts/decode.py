@@ -12,7 +12,6 @@ import msgspec
 
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
-from worker.contracts.certain import certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
 from worker.contracts.event import Event
 from worker.contracts.event_reader import CONTROL, EventReader, given
@@ -49,15 +48,7 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
     """
-    value = _payload(record, max_bytes)
-    certain = certain_event(record, value, max_images)
-    if certain is not None:
-        return Decoded(event=certain)
-    return _read_carefully(record, value, max_images)
-
-
-def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
-    envelope = open_envelope(record, value)
+    envelope = open_envelope(record, _payload(record, max_bytes))
     raw = envelope.event
     if type(raw) is not dict:
         raise _wrong_type(raw, envelope.path.rstrip("."), "an object")

@@ -7,14 +7,12 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
+from worker.document import Where, dotted
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR
 from worker.policy.wording import tidy, wording_problem
 
 # Collecting every problem of a policy file, each with its line, field and fix.
-
-Where = tuple[str | int, ...]
-"""A place in a file: ``("custom", "taxonomy", 2, "name")``."""
 
 
 class Problems:
@@ -42,24 +40,17 @@ class Problems:
             nearest = nearest[:-1]
         self.at(self.lines.get(nearest, 1), where, problem, fix)
 
-    def at(self, line: int, where: Where, problem: str, fix: str) -> None:
-        """Report a problem at a line."""
-        self.found.append(
-            PolicyError(problem, fix=fix, file=self.file, line=line, field=dotted(where))
+    def at(self, line: int, where: Where, problem: str, fix: str, excerpt: str = "") -> None:
+        """Report a problem at a line; ``excerpt`` shows it, with a caret beneath."""
+        error = PolicyError(
+            problem, fix=fix, file=self.file, line=line, field=dotted(where), excerpt=excerpt
         )
+        self.found.append(error)
 
     def raise_any(self) -> None:
         """Raise one ``PolicyError`` for everything found, in file order, if anything was."""
         if self.found:
             raise PolicyError.of(sorted(self.found, key=lambda problem: problem.line))
-
-
-def dotted(where: Where) -> str:
-    """``custom.taxonomy[2].name``, as people write it."""
-    text = ""
-    for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:

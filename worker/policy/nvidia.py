@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from worker.contracts.verdict import Action, Severity
+from worker.document import MAX_BYTES
 from worker.errors import PolicyError
 from worker.guard.taxonomy import FLOOR, canonical_category
-from worker.policy.document import MAX_BYTES
 from worker.policy.dump import dump_policy
 from worker.policy.floor import is_floor_name, means_floor
 from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Example, Policy

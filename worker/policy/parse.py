@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from worker.contracts.verdict import Action, Severity
+from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
 from worker.policy.digest import digest, directory_digest
-from worker.policy.document import MAX_BYTES, read_document
 from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
@@ -590,7 +590,11 @@ def parse_policy(raw: bytes | str, *, file: str = "", lists: Lists | None = None
             problems.at(line, (), "not UTF-8", "Save the file as UTF-8.")
             problems.raise_any()
     assert isinstance(raw, str)
-    document = read_document(raw, problems)
+    read = read_document(raw)
+    document = read.values
+    problems.lines.update(read.lines)
+    for fault in read.faults:
+        problems.at(fault.line, fault.where, fault.problem, fault.fix, fault.excerpt)
     if not document:
         if not problems.found:
             problems.add((), "the file is empty", "Begin with `name:`, see docs/policies.md.")

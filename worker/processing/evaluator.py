@@ -34,9 +34,8 @@ from worker.policy.prefilter import prefilter_of
 from worker.processing.windows import Window, excerpt, judge_windows, too_long
 from worker.settings import JudgeSettings
 from worker.telemetry import instruments
-from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import stage
 
 
 class Fetcher(Protocol):
@@ -167,14 +166,23 @@ class Evaluator:
         asked = passes(policy)
         if not self._floor_pass:
             asked = tuple(each for each in asked if each.source != "floor")
-        with stage(Span.JUDGE):
+        frames = [(index, frame) for index, image in enumerate(images) for frame in image.frames]
+        with stage(Span.JUDGE) as span:
             if not images and len(asked) == 1:  # the common case pays for no task
-                return await self._judge_pass(turn, asked[0], ())
-            frames = [
-                (index, frame) for index, image in enumerate(images) for frame in image.frames
-            ]
-            found = await together(self._judge_pass(turn, each, frames) for each in asked)
-            return list(chain.from_iterable(found))
+                results = await self._judge_pass(turn, asked[0], ())
+            else:
+                found = await together(self._judge_pass(turn, each, frames) for each in asked)
+                results = list(chain.from_iterable(found))
+            if span.is_recording():
+                judged = [each.judgement for each in results if each.judgement is not None]
+                span.set_attributes(
+                    {
+                        Attribute.GEN_AI_MODEL: self._judge.model(adapter_path(policy)).id,
+                        Attribute.GEN_AI_INPUT_TOKENS: sum(each.input_tokens for each in judged),
+                        Attribute.GEN_AI_OUTPUT_TOKENS: sum(each.output_tokens for each in judged),
+                    }
+                )
+            return results
 
     async def _judge_pass(
         self, turn: JudgedTurn, each: PolicyPass, frames: Sequence[tuple[int, JudgeImage]]
@@ -291,7 +299,7 @@ def _decide(
     images: Sequence[FetchedImage],
     faults: Sequence[Fault],
 ) -> Decision:
-    with tracer.start_as_current_span(Span.DECIDE) as span:
+    with stage(Span.DECIDE) as span:
         decision = decide(policy, results, images, faults)
         if span.is_recording():
             span.set_attribute(Attribute.OUTCOME, decision.outcome)

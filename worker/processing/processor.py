@@ -26,9 +26,8 @@ from worker.processing.evaluator import Evaluation, Evaluator
 from worker.processing.shadow import Shadows
 from worker.records import Output, Record
 from worker.telemetry import instruments
-from worker.telemetry.event_span import EventSpan, event_span
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import EventSpan, event_span, stage
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,15 @@ class OutputTopics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Processed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one record: its event and evaluation, or why it is no event."""
+    """What became of one record: its event and evaluation, or why it is no event.
+
+    ``bytes_out`` are the values published for it.
+    """
 
     record: Record
     event: Event | None = None
     evaluation: Evaluation | None = None
+    bytes_out: int = 0
     unreadable: UnreadableRecord | None = None
 
 
@@ -142,9 +145,16 @@ class Pipeline:
                 return [self._refer(record, _internal(error))]
             if shadow is not None:
                 await asyncio.sleep(0)  # judged in one batch with the event, it is ready now
-            outputs += self._shadows.take()
-            self._tell(Processed(record=record, event=decoded.event, evaluation=evaluation))
-            return outputs
+            bytes_out = sum(len(output.value or b"") for output in outputs)
+            self._tell(
+                Processed(
+                    record=record,
+                    event=decoded.event,
+                    evaluation=evaluation,
+                    bytes_out=bytes_out,
+                )
+            )
+            return outputs + self._shadows.take()
 
     async def _judged(
         self, delivery: Delivery, decoded: Decoded, policy: Policy, span: EventSpan
@@ -185,7 +195,8 @@ class Pipeline:
         context = span.headers()
         outputs = [verdict_output(verdict, topic=self._topics.verdicts, trace_headers=context)]
         if decision.quarantined:
-            instruments.quarantined.add(1, {Attribute.POLICY: verdict.policy.name})
+            labels = {Attribute.POLICY: verdict.policy.name, Attribute.ACTION: verdict.action}
+            instruments.quarantined.add(1, labels)
             outputs.append(
                 quarantine_output(
                     record,

@@ -27,12 +27,11 @@ from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
 from worker.judge.think import MIN_TRACE, ThinkBudget, concluded, skipped, usable, wanted
-from worker.judge.watchdog import Watchdog
 from worker.judgement import Judgement, JudgeRequest, Rubric, Thought
 from worker.policy.digest import directory_digest
 from worker.settings import JudgeSettings
-from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+from worker.telemetry.tracing import finished_span
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +42,9 @@ _PREPARING = max(2, min(8, (os.cpu_count() or 2) // 2))
 class LocalJudge:
     """Judges with a Gemma 3 checkpoint on this machine (implements ``base.Judge``).
 
-    ``exit`` is called with ``watchdog.HUNG_DEVICE_EXIT`` when a device call hangs for over twice
-    ``settings.batch_deadline_s``. ``wrap`` puts something in front of the device (tests inject
-    faults with it); ``min_constant`` is the probability of the answer's constant text below which
-    an answer is decoded instead of read.
+    ``wrap`` puts something in front of the device (tests inject faults with it); ``min_constant``
+    is the probability of the answer's constant text below which an answer is decoded instead of
+    read. Who watches ``stalled_s`` ends a process whose device hangs (``judge.watchdog``).
     """
 
     def __init__(
@@ -54,12 +52,11 @@ class LocalJudge:
         settings: JudgeSettings,
         *,
         clock: Clock | None = None,
-        exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
         wrap: Callable[[Device], Device] = lambda device: device,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
-        self._exit, self._min_constant = exit, min_constant
+        self._min_constant = min_constant
         self._checkpoint: Checkpoint | None = None
         self._stopped = False
         self._loading = threading.Lock()
@@ -120,10 +117,8 @@ class LocalJudge:
             think_lane=settings.think_lane,
             clock=self._clock,
         )
-        self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
         self._checkpoint = checkpoint
         self._scheduler.start()
-        self._watchdog.start()
         loaded = self._clock.monotonic()
         await self._warm_up()
         kept = self.kept()
@@ -211,7 +206,6 @@ class LocalJudge:
             return
         self._stopped = True
         await self._scheduler.stop()  # watched to its end: a hung device call must not hang a stop
-        self._watchdog.stop()
         self._threads.shutdown(wait=False)
 
     async def _think(

@@ -261,6 +261,9 @@ class Run:
         self._ways, self._request, self._prepared = ways, request, prepared
         self._model = model
         self._messages = msgspec.Raw()
+        image = request.image.sha256 if request.image else None
+        said = (request.user, request.response, request.earlier, image)
+        self._subject = hash((said, request.rubric.sha256))
         self.answers: list[Answer] = []
         self.waited = 0.0
         self.used = prepared.used
@@ -335,7 +338,9 @@ class Run:
                 check(answer)
                 return answer
 
-            answer, waited = await ways.caller.ask(send, lane, attempts=attempts)
+            answer, waited = await ways.caller.ask(
+                send, lane, attempts=attempts, subject=self._subject
+            )
             self.waited += 0.0 if think else waited
             return answer
 
@@ -432,7 +437,7 @@ class RemoteJudge:
         if wanted(request.think, reading.user, reading.response):
             thought = await self._think(run, request)
         elapsed = self._clock.monotonic() - began
-        instruments.queue_duration.record(run.waited, {Attribute.THINK: False})
+        instruments.queue_duration.record(run.waited, {Attribute.THINK: "no"})
         first = run.answers[0]
         estimate = len(prepared.user + (request.rubric.text or "")) // BYTES_A_TOKEN + 1
         return Judgement(
