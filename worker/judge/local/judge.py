@@ -77,8 +77,12 @@ class LocalJudge:
             ref = self._loaded().ref
             if adapter is not None:
                 digest = self._adapters.get(adapter)
-                if digest is None:  # as ``judge``: it waits until the adapter is there
-                    raise DependencyUnavailable("judge", f"no adapter loaded from {adapter}")
+                if digest is None:  # nothing was judged with it yet, so nothing is kept of it
+                    try:
+                        found = _adapter_digest(adapter)
+                    except ConfigurationError as error:  # as ``judge``: until it is mended
+                        raise DependencyUnavailable("judge", str(error)) from error
+                    return msgspec.structs.replace(ref, adapter=f"sha256:{found}")
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -325,5 +329,6 @@ def _adapter_digest(adapter: str) -> str:
         return directory_digest(Path(adapter))
     except OSError as error:
         raise ConfigurationError(
-            f"adapter {adapter}: {error.strerror}; name a directory saved by peft"
+            f"adapter {adapter}: it is missing or cannot be read ({error.strerror}); name a "
+            "directory saved by peft"
         ) from error
