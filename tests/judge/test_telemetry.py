@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.judge.conformance import request
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.records import Record
 from worker.telemetry import instruments
 from worker.telemetry.event_span import event_span, kept_context
@@ -54,7 +54,7 @@ async def test_a_batch_span_links_to_every_event_in_it(
     rig = await open_rig()
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 

@@ -15,7 +15,7 @@ from worker.codes import SkippedReasoning
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
 from worker.guard.answer import split_trace
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 from worker.judgement import Side, ThinkPlan, Thought
 
 # What the words of a reasoning trace conclude, so far as they say it outright.
@@ -109,7 +109,7 @@ def usable(text: str) -> str | Thought:
     return trace
 
 
-def concluded(trace: str, reading: Reading) -> Thought:
+def concluded(trace: str, reading: ScoreResult) -> Thought:
     """The trace with the verdict read behind it; contradictory where its words say another."""
     words = conclusion(trace)
     contradicts = words.user not in (None, reading.user.label) or (

@@ -298,6 +298,9 @@ class JudgeSettings(Section):
     activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
     cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
     under it."""
+    attention: Literal["auto", "triton", "reference", "cpu"] = "auto"
+    """What computes attention: ``triton`` on a GPU, ``cpu`` on a CPU, ``reference`` as plain matrix
+    products on any device, slowly. ``auto`` is the fastest there is. Verdicts name it."""
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
     anything is judged."""

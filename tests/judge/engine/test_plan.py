@@ -19,16 +19,16 @@ from worker.judge.engine import attention as before
 from worker.judge.engine import attention as cascade
 from worker.judge.engine import decode_batch as step
 from worker.judge.engine import plan_work as work
-from worker.judge.engine.batch import Row
-from worker.judge.engine.decode_batch import MOST
+from worker.judge.engine.batch import InputSequence
+from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.model import TextWeights
 from worker.judge.engine.plan import GIB, Demand, Policy, more, plan
 from worker.judge.engine.plan_advice import changes, room
 from worker.judge.engine.plan_sizes import Sizes, Vision, weights
-from worker.judge.engine.prefix_cache import Prefixes
-from worker.judge.engine.quantization import Numerics, maker
-from worker.judge.engine.sequences import ComputedRows
+from worker.judge.engine.prefix_cache import PrefixCache
+from worker.judge.engine.quantization import Numerics, quantizer
+from worker.judge.engine.sequences import ComputedSequences
 from worker.judge.engine.shapes import config_4b
 from worker.judge.reference.decode import Context, Writing
 
@@ -124,7 +124,7 @@ def test_the_weights_in_eight_bits_are_what_the_engine_makes(body: Numerics) -> 
     """Matrices, their scales and the gains, byte for byte."""
     model = medium(torch.bfloat16)
     sizes = Sizes.of(model.config)
-    text = TextWeights(model, maker(body, torch.device("cpu")))
+    text = TextWeights(model, quantizer(body, torch.device("cpu")))
     matrices = [m for each in text.layers for m in (each.qkv, each.out, each.gate_up, each.down)]
     made = sum(m.weight.nbytes + (0 if m.scale is None else m.scale.nbytes) for m in matrices)
     gains = sum(gain.nbytes for each in text.layers for gain in vars(each.norms).values())
@@ -158,7 +158,7 @@ def test_a_batch_takes_no_more_than_planned_and_half_of_it_at_least(
     model = medium(dtype)
     sizes, element = Sizes.of(model.config), dtype.itemsize
     forward = Forward(TextWeights(model))
-    prefix = Prefixes(forward, GIB).get(_ids(200, sizes))
+    prefix = PrefixCache(forward, GIB).get(_ids(200, sizes))
     measured = _measured(forward, sizes, lengths, prefix)
     batch = work.Batch(
         rows=len(lengths),
@@ -180,7 +180,7 @@ def test_a_batch_in_eight_bits_takes_no_more_than_planned(body: Numerics) -> Non
     """Sums in 32 bits and widened matrices count."""
     model = medium(torch.bfloat16)
     sizes = Sizes.of(model.config)
-    forward = Forward(TextWeights(model, maker(body, torch.device("cpu"))))
+    forward = Forward(TextWeights(model, quantizer(body, torch.device("cpu"))))
     lengths = ALIKE
     measured = _measured(forward, sizes, lengths, None)
     tokens = sum(lengths) + len(lengths) * work.ASKED
@@ -279,7 +279,7 @@ def _ids(count: int, sizes: Sizes) -> tuple[int, ...]:
 def _measured(forward: Forward, sizes: Sizes, lengths: list[int], prefix: object) -> int:
     """Bytes at the peak of a batch that is read like a batch of events, then written on."""
     rows = [
-        Row(
+        InputSequence(
             _ids(length, sizes),
             prefix,  # type: ignore[arg-type]
             branches=(_ids(6, sizes), _ids(6, sizes)),
@@ -292,11 +292,11 @@ def _measured(forward: Forward, sizes: Sizes, lengths: list[int], prefix: object
         found = forward.run(rows, keep=[True] * len(rows))
         for logits in found.logits:
             torch.log_softmax(logits, -1)
-        computed = ComputedRows(forward, [own for own in found.kept if own is not None])
+        computed = ComputedSequences(forward, [own for own in found.kept if own is not None])
         del found, logits
         contexts = [Context((*head, *row.ids, 5, 6), policy=len(head)) for row in rows]
         writing = Writing(frozenset(), (3, 4))
-        guess = _ids(MOST, sizes)
+        guess = _ids(MAX_DRAFT_TOKENS, sizes)
         computed.write(
             range(len(rows)), contexts, [2] * len(rows), writing, [lambda _: [guess]] * len(rows)
         )

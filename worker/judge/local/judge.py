@@ -23,7 +23,13 @@ from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint, load
 from worker.judge.local.prompt import Prepared, Prompter, answer_budget
-from worker.judge.local.requests import NEVER, Ask, Reading, Trace, TraceAsk
+from worker.judge.local.requests import (
+    NEVER,
+    ReasoningRequest,
+    ReasoningResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
@@ -106,7 +112,7 @@ class LocalJudge:
             self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
         if settings.compile and isinstance(self._device, EngineDevice):
             # Before anything watches for batches that take too long: a compiler may.
-            await asyncio.to_thread(self._device.fuse, self._clock)
+            await asyncio.to_thread(self._device.compile_ahead, self._clock)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
         self._scheduler = Scheduler(
             self._wrap(self._device),
@@ -167,12 +173,12 @@ class LocalJudge:
             _ask(prepared, request, prepared.context), request.adapter
         )
         finished_span(Span.QUEUE, queued_ns, queued_ns + int(timed.queue_ms * 1e6))
-        reading: Reading = timed.result
+        reading: ScoreResult = timed.result
         thought: Thought | None = None
         device_ms, output = timed.device_ms, reading.tokens
         if wanted(request.think, reading.user, reading.response):
             started = self._clock.monotonic()
-            thought, written = await self._think(prepared, request, reading.row)
+            thought, written = await self._think(prepared, request, reading.known)
             device_ms += (self._clock.monotonic() - started) * 1e3
             output += written
         return Judgement(
@@ -212,12 +218,12 @@ class LocalJudge:
         self._threads.shutdown(wait=False)
 
     async def _think(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         """A thought, whatever happens: the verdict already stands. And the tokens written."""
         try:
             async with asyncio.timeout(request.think.deadline_s):
-                return await self._trace(prepared, request, row)
+                return await self._trace(prepared, request, known)
         except TimeoutError:
             return skipped(SkippedReasoning.DEADLINE), 0
         except LaneFull:
@@ -226,7 +232,7 @@ class LocalJudge:
             return skipped(SkippedReasoning.FAILED), 0
 
     async def _trace(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         run = asyncio.get_running_loop().run_in_executor
         context = await run(self._threads, self._prompter.thinking, prepared)
@@ -234,25 +240,25 @@ class LocalJudge:
         budget = min(request.think.max_tokens, room)
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
-        trace = await self._written(TraceAsk(context, budget, row), request.adapter)
+        trace = await self._written(ReasoningRequest(context, budget, known), request.adapter)
         text = usable(trace.text)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
-            behind = _ask(prepared, request, context.extended(trace.ids), trace.row)
-            reading: Reading = (await self._scheduler.read(behind, request.adapter)).result
+            behind = _ask(prepared, request, context.extended(trace.ids), trace.known)
+            reading: ScoreResult = (await self._scheduler.read(behind, request.adapter)).result
         except Undecided:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
 
-    async def _written(self, ask: TraceAsk, adapter: str | None) -> Trace:
+    async def _written(self, ask: ReasoningRequest, adapter: str | None) -> ReasoningResult:
         """A trace, within the lane and the tokens a second."""
         if not self._budget.take(ask.budget):
             raise LaneFull
         unused = 0  # of one that was given up nobody knows
         try:
             timed: Timed = await self._scheduler.think(ask, adapter)
-            trace: Trace = timed.result
+            trace: ReasoningResult = timed.result
             unused = ask.budget - len(trace.ids)
             return trace
         except LaneFull:
@@ -300,13 +306,15 @@ class LocalJudge:
         return self._checkpoint
 
 
-def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object = None) -> Ask:
-    return Ask(
+def _ask(
+    prepared: Prepared, request: JudgeRequest, context: object, known: object = None
+) -> ScoreRequest:
+    return ScoreRequest(
         context=context,
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
         category_budget=answer_budget(request.rubric),
-        row=row,
-        think=request.think if row is None else NEVER,
+        known=known,
+        think=request.think if known is None else NEVER,
     )

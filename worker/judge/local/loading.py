@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError
 from worker.guard.template import check_template
+from worker.judge.engine.backend import choose
 from worker.judge.identity import directory_digest, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
 from worker.judge.local.lora import merge_adapter
@@ -148,7 +149,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
             revision=revision,
             adapter=f"sha256:{directory_digest(source.adapter)}" if source.adapter else None,
             template_sha256=template_digest(template),
-            numerics=numerics(model, settings.numerics),
+            numerics=numerics(model, settings.numerics, attention_of(model, settings)),
         ),
         max_context=min(settings.max_context, config.text_config.max_position_embeddings),
         differences=differences,
@@ -245,12 +246,19 @@ def encoder(tokenizer: Any) -> Any:
     return encode
 
 
-def numerics(model: Any, matrices: str = "model") -> str:
+def numerics(model: Any, matrices: str, attention: str) -> str:
     """Number format, kind of device and attention, as verdicts name them; ``matrices`` where the
     engine multiplies in another format."""
-    attention = model.config.get_text_config()._attn_implementation
     named = f"{str(model.dtype).removeprefix('torch.')}/{model.device.type}/{attention}"
     return named if matrices == "model" else f"{named}/{matrices}"
+
+
+def attention_of(model: Any, settings: JudgeSettings) -> str:
+    """What computes attention: the engine's backend, or what transformers took."""
+    if settings.engine == "packed":
+        return choose(settings.attention, model.device)
+    taken: str = model.config.get_text_config()._attn_implementation
+    return taken
 
 
 def choose_device(name: str) -> torch.device:
