@@ -47,7 +47,7 @@ def test_a_verdict_names_checkpoint_adapter_template_and_numbers(checkpoint: Pat
     assert len(ref.revision) == 64
     assert ref.adapter is not None
     assert ref.adapter.startswith("sha256:")
-    assert ref.numerics == "float32/cpu/sdpa"
+    assert ref.numerics == "float32/cpu/cpu"
 
 
 def test_identity_follows_the_bytes(copy: Path) -> None:
@@ -218,7 +218,7 @@ def test_making_a_checkpoint_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.revision == second.revision
 
 
-@pytest.mark.parametrize("matrices", ["int8", "weights8"])
+@pytest.mark.parametrize("matrices", ["int8", "w8a16"])
 async def test_a_policys_adapter_is_checked_beside_matrices_in_eight_bits(
     checkpoint: Path, tmp_path: Path, matrices: str
 ) -> None:

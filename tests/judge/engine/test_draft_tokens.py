@@ -1,4 +1,4 @@
-"""Guesses of what follows save forwards and change no token, whatever is guessed."""
+"""Drafts of what follows save forwards and change no token, whatever is drafted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASES = 60
 
 
 class Ran(NamedTuple):
-    """One forward of slots: rows that had something to compute, and new tokens with guesses."""
+    """One forward of slots: rows that had something to compute, and new tokens with drafts."""
 
     rows: int
     tokens: int
@@ -52,12 +52,12 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
 
 
 def knowing(rng: random.Random, truth: Sequence[int], share: float) -> Draft:
-    """Guesses of which some are what will be written, between others that are not."""
+    """Drafts of which some are what will be written, between others that are not."""
 
     def wrong() -> tuple[int, ...]:
         return text(rng, 9)
 
-    def guess(ids: Sequence[int]) -> list[tuple[int, ...]]:
+    def draft(ids: Sequence[int]) -> list[tuple[int, ...]]:
         made = [wrong() for _ in range(rng.randint(0, 3))]
         left = tuple(truth[len(ids) :])
         if left and rng.random() < share:
@@ -67,11 +67,11 @@ def knowing(rng: random.Random, truth: Sequence[int], share: float) -> Draft:
                 made.insert(0, (*right[:2], rng.randint(FIRST, LAST)))
         return made
 
-    return guess
+    return draft
 
 
 @pytest.mark.slow
-def test_what_is_written_with_guesses_is_what_generate_writes(
+def test_what_is_written_with_drafts_is_what_generate_writes(
     engine: EngineDevice, plain: Checkpoint, forwards: list[Ran], record_property: Any
 ) -> None:
     """Right ones, wrong ones, several at once, in rows of many policies with images among them, on
@@ -85,9 +85,9 @@ def test_what_is_written_with_guesses_is_what_generate_writes(
         kept = run.forward.run(rows, keep=[True] * len(rows)).kept
         computed = ComputedSequences(run.forward, [each for each in kept if each is not None])
         truths = [oracle.generate(plain.model, context, (), BUDGET) for context in contexts]
-        guesses = [knowing(source.rng, truth, 0.7) for truth in truths]
+        drafts = [knowing(source.rng, truth, 0.7) for truth in truths]
         written = computed.write(
-            range(len(batch)), contexts, [BUDGET] * len(batch), writing, guesses
+            range(len(batch)), contexts, [BUDGET] * len(batch), writing, drafts
         )
         for context, each, truth in zip(contexts, written, truths, strict=True):
             assert each.ids == truth
@@ -128,10 +128,10 @@ def test_a_known_name_takes_two_forwards_however_long_it_is(
     assert len(forwards) == 2
 
 
-def test_guesses_beyond_their_room_are_left_out(
+def test_drafts_beyond_their_room_are_left_out(
     engine: EngineDevice, plain: Checkpoint, forwards: list[Ran]
 ) -> None:
-    """A policy of endless phrases costs no more than ``MAX_DRAFT_TOKENS`` tokens a row and forward."""
+    """A policy of endless phrases costs no more than ``MAX_DRAFT_TOKENS`` a row and forward."""
     source, run = Source(plain, 42), engine.engine(None)
     context = source.case(image=False).context
     (row,) = sequences_for([context], [None], run.prefixes, run.images)
@@ -140,40 +140,40 @@ def test_guesses_beyond_their_room_are_left_out(
     slots = DecodeBatch(run.forward, least=1)
     slots.add(kept, 200)
     writing = Writing(plain.answer.stop, (plain.answer.safe, plain.answer.unsafe))
-    guess = [tuple(range(FIRST + n, FIRST + n + 30)) for n in range(50)]
-    decode(run.forward, slots, [(FIRST,)], [Written(BUDGET)], [lambda _: guess], writing)
+    draft = [tuple(range(FIRST + n, FIRST + n + 30)) for n in range(50)]
+    decode(run.forward, slots, [(FIRST,)], [Written(BUDGET)], [lambda _: draft], writing)
     assert forwards[-1].tokens == 1 + 30 * (MAX_DRAFT_TOKENS // 30)
 
 
-def test_names_are_guessed_from_their_first_token_on() -> None:
-    """Names that begin alike are guessed side by side; a line that begins anew guesses nothing."""
-    guess = NameDrafts(ANSWER, TOKENIZER).of(builtin_rubric(()))
+def test_names_are_drafted_from_their_first_token_on() -> None:
+    """Names that begin alike are drafted side by side; a line that begins anew drafts nothing."""
+    draft = NameDrafts(ANSWER, TOKENIZER).of(builtin_rubric(()))
     sexual, minor = (tuple(ENCODE(f" {name}")) for name in ("Sexual", "Sexual (minor)"))
     violence, comma = tuple(ENCODE(" Violence")), tuple(ANSWER.comma)
-    assert guess(()) == []
-    assert guess((*violence, *comma)) == []
+    assert draft(()) == []
+    assert draft((*violence, *comma)) == []
     begun = sexual[:1]
-    found = guess((*violence, *comma, *begun))
+    found = draft((*violence, *comma, *begun))
     assert (*sexual[1:], *comma) in found
     assert all((*begun, *each)[-len(comma) :] == comma for each in found)
     if minor[:1] == begun:
         assert (*minor[1:], *comma) in found
-    assert guess((1, 2, 3)) == []
+    assert draft((1, 2, 3)) == []
 
 
-def test_names_of_a_policy_of_ones_own_are_guessed_and_no_others() -> None:
+def test_names_of_a_policy_of_ones_own_are_drafted_and_no_others() -> None:
     rubric = make_rubric("policy", "Judge this.", ("Naming a bank", "Giving away secrets"))
-    guess = NameDrafts(ANSWER, TOKENIZER).of(rubric)
+    draft = NameDrafts(ANSWER, TOKENIZER).of(rubric)
     bank = tuple(ENCODE(" Naming a bank"))
-    assert guess(bank[:1]) == [(*bank[1:], *ANSWER.comma)]
-    assert guess(tuple(ENCODE(" Violence"))[:1]) == []
+    assert draft(bank[:1]) == [(*bank[1:], *ANSWER.comma)]
+    assert draft(tuple(ENCODE(" Violence"))[:1]) == []
 
 
-def test_a_trace_is_guessed_to_open_and_to_close() -> None:
+def test_a_trace_is_drafted_to_open_and_to_close() -> None:
     """Its tags are constant; what stands between them is not."""
-    guess = reasoning_draft(ANSWER, TOKENIZER)
+    draft = reasoning_draft(ANSWER, TOKENIZER)
     opening = tuple(ENCODE("<think>\n"))
-    assert guess(()) == [opening]
-    assert guess((*opening, *ENCODE("Fine"))) == []
+    assert draft(()) == [opening]
+    assert draft((*opening, *ENCODE("Fine"))) == []
     behind = (*opening, *ENCODE("Fine.\n\n\n"))
-    assert guess(behind) == [(*ENCODE("</think>"), ANSWER.user[0])]
+    assert draft(behind) == [(*ENCODE("</think>"), ANSWER.user[0])]

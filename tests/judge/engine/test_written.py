@@ -25,7 +25,7 @@ ALWAYS = ThinkPlan(when="always")
 def asks(
     engine: EngineDevice, cases: Sequence[Case], source: Source, seen: dict[str, int]
 ) -> list[ReasoningRequest]:
-    """ReasoningLane to write: from the verdict's keys, or from nothing, as when those were not kept."""
+    """Traces to write: from the verdict's keys, or from nothing, as when those were not kept."""
     readings = engine.read(cases[0].adapter, [case.ask(think=ALWAYS) for case in cases])
     made = []
     for case, reading in zip(cases, readings, strict=True):

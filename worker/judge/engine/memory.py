@@ -1,8 +1,8 @@
 """What the engine takes of a device: its own code, run on tensors that have sizes and no storage.
 
 A model of the same config is made on torch's meta device, and the forwards that serve traffic run
-over it while the bytes of every tensor are counted until it is freed. So nothing about the engine is
-written down here a second time: what it allocates tomorrow is what is counted tomorrow.
+over it while the bytes of every tensor are counted until it is freed. So nothing about the engine
+is written down here a second time: what it allocates tomorrow is what is counted tomorrow.
 
 A profile runs three layers (one of each kind, and the last, which asks for few of its tokens): the
 others take the same room one after the other, and leave nothing but their keys and values.
@@ -118,7 +118,9 @@ class MemoryProfile:
     def weights(self) -> dict[str, int]:
         """Text body, embedding and head, vision tower, projector: the bytes of each."""
         whole, model = self._whole, self._model
-        linears = [m for each in whole.layers for m in (each.qkv, each.out, each.gate_up, each.down)]
+        linears = [
+            m for each in whole.layers for m in (each.qkv, each.out, each.gate_up, each.down)
+        ]
         matrices = sum(_bytes(each.weight, each.scale) for each in linears)
         text = model.model.language_model
         projections = {
@@ -160,9 +162,14 @@ class MemoryProfile:
     # Moments: what is alive beside that while something is computed.
 
     def _moment(self, name: str, *sizes: int) -> int:
+        measures: dict[str, Callable[..., int]] = {
+            "batch": self._batch,
+            "decoding": self._decoding,
+            "policy": self._policy,
+            "images": self._images,
+        }
         count = Allocations()
-        missing = {"batch": self._batch, "decoding": self._decoding, "policy": self._policy,
-                   "images": self._images}[name](count, *sizes)  # fmt: skip
+        missing = measures[name](count, *sizes)
         return count.peak + missing
 
     def _batch(
@@ -226,9 +233,7 @@ class MemoryProfile:
         self, layers: Iterable[tuple[torch.Tensor, torch.Tensor]], *, missing: bool = False
     ) -> int:
         """What the layers that were run hold, as many times as there are of each kind."""
-        one = {
-            kind: _bytes(*layer) for kind, layer in zip(self._few.sliding, layers, strict=True)
-        }
+        one = {kind: _bytes(*layer) for kind, layer in zip(self._few.sliding, layers, strict=True)}
         total = sum(one[kind] for kind in self._whole.sliding)
         return total - sum(one[kind] for kind in self._few.sliding) if missing else total
 
@@ -252,7 +257,9 @@ def profile(
     config: Any, dtype: torch.dtype, numerics: Numerics, backend: BackendName
 ) -> MemoryProfile:
     """The profile of a ``Gemma3Config``; made once in a process."""
-    return _profile(json.dumps(config.to_dict(), default=str, sort_keys=True), dtype, numerics, backend)
+    return _profile(
+        json.dumps(config.to_dict(), default=str, sort_keys=True), dtype, numerics, backend
+    )
 
 
 @cache

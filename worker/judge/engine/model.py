@@ -39,6 +39,10 @@ class Layer:
     gate_up: Linear
     down: Linear
 
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
+
 
 @dataclass(frozen=True)
 class Shape:

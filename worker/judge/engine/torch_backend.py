@@ -419,17 +419,19 @@ class TorchBackend:
         offsets = [n for span in batch.spans for n in range(len(span))]
         of_token = torch.tensor(owner, device=device)
         offset = torch.tensor(offsets, device=device)
-        writes, masks, lengths = {}, {}, {}
+        writes: dict[bool, torch.Tensor] = {}
+        masks: dict[bool, torch.Tensor] = {}
+        lengths: dict[bool, int] = {}
         for kind in set(weights.sliding):
             held = torch.tensor(slots.held[kind], device=device)
             length = max(slots.held[kind]) + width  # known on the host: nobody waits for it
             new = torch.arange(length, device=device)[None, :] - held[:, None]
             among = new.clamp(0, width - 1)
             keys = torch.where(new < 0, new, places.gather(1, among))[:, None, :]
-            branch = torch.where(new < 0, 0, branches.gather(1, among))[:, None, :]
+            of_key = torch.where(new < 0, 0, branches.gather(1, among))[:, None, :]
             keys = torch.where(new[:, None, :] < width, keys, NOWHERE)
             seen = keys <= places[:, :, None]
-            seen &= (branch == 0) | (branch == branches[:, :, None])
+            seen &= (of_key == 0) | (of_key == branches[:, :, None])
             if kind:
                 seen &= places[:, :, None] - keys < weights.shape.window
             masks[kind] = additive(seen, weights.shape, weights.dtype)
@@ -464,7 +466,7 @@ class TorchBackend:
             index = each.index
             behind = self._with_segment(query[index], each.segment.layers[layer], mask)
             merged = merge(Part(own.out[index], own.lse[index]), behind)
-            own.out[index], own.lse[index] = merged
+            own.out[index], own.lse[index] = merged.out, merged.lse
 
     def _padded(
         self,
@@ -518,7 +520,8 @@ class TorchBackend:
             step.masks[sliding],
         )
         part = unfold(out, lse, step.width)
-        own.out[:], own.lse[:] = part.out[numbers, offsets], part.lse[numbers, offsets]
+        own.out.copy_(part.out[numbers, offsets])
+        own.lse.copy_(part.lse[numbers, offsets])
 
     def _with_segment(self, query: torch.Tensor, layer: LayerKV, mask: SegmentMask) -> Part:
         """Queries (queries, heads, head_dim) with keys that all lie before them."""

@@ -21,7 +21,7 @@ from worker.judge.engine.device import EngineDevice
 from worker.judge.identity import directory_digest
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
-from worker.judge.local.loading import Checkpoint, load
+from worker.judge.local.loading import Checkpoint, fit_device, load
 from worker.judge.local.prompt import Prepared, Prompter, answer_budget
 from worker.judge.local.requests import (
     NEVER,
@@ -95,13 +95,13 @@ class LocalJudge:
         """Load the checkpoint and judge one case.
 
         Raises:
-            ConfigurationError: see ``loading.load``.
+            ConfigurationError: see ``loading.load`` and ``loading.fit_device``.
         """
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
         began = self._clock.monotonic()
-        checkpoint = await asyncio.to_thread(load, self._settings)
-        settings = self._settings
+        self._settings = settings = await asyncio.to_thread(fit_device, self._settings)
+        checkpoint = await asyncio.to_thread(load, settings)
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
         self._device: EngineDevice | PlainDevice
         if settings.engine == "packed":

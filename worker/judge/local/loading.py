@@ -19,7 +19,7 @@ from worker.judge.engine.backend import choose
 from worker.judge.identity import directory_digest, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
 from worker.judge.local.lora import merge_adapter
-from worker.judge.local.memory import refuse_too_large
+from worker.judge.local.memory import fit
 from worker.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,17 @@ def resolve(settings: JudgeSettings) -> Source:
     return Source(name, str(directory), directory, None, adapter)
 
 
+def fit_device(settings: JudgeSettings) -> JudgeSettings:
+    """The settings as this machine's device can hold them, before any weights are read.
+
+    Raises:
+        ConfigurationError: it cannot, whatever is lowered; or the checkpoint cannot be read.
+    """
+    device = choose_device(settings.device)
+    config = _read(resolve(settings), Gemma3Config)
+    return fit(settings, config, device, choose_dtype(settings.dtype, device))
+
+
 def load(settings: JudgeSettings) -> Checkpoint:
     """Load, check and identify the checkpoint; blocking, seconds to minutes.
 
@@ -122,7 +133,6 @@ def load(settings: JudgeSettings) -> Checkpoint:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     config = _read(source, Gemma3Config)
-    refuse_too_large(settings, config, device, dtype)
     processor, tokenizer, template = read_words(source)
 
     def rendered(user: str, response: str | None, **kwargs: object) -> str:

@@ -157,6 +157,8 @@ def _settle(answers: list[tuple[asyncio.Future[Timed], Any]]) -> None:
 
 logger = logging.getLogger(__name__)
 
+LONG_CONTEXTS = 2
+"""Long contexts that take turns, a chunk each, so that no more of them hold keys."""
 MAX_LINKS = 128
 """Events a batch span links to."""
 
@@ -261,8 +263,10 @@ class Scheduler:
         request: ScoreRequest | ReasoningRequest,
         adapter: str | None,
     ) -> Timed:
-        scored = isinstance(request, ScoreRequest)
-        tokens = self._device.cost(request) if scored else len(request.context)
+        if isinstance(request, ScoreRequest):
+            tokens = self._device.cost(request)
+        else:
+            tokens = len(request.context)
         one = self._made(request, adapter, tokens)
         with self._wake:
             if self._refused is not None:
@@ -358,7 +362,7 @@ class Scheduler:
         return short
 
     def _prefill(self) -> None:
-        """One chunk of one long context. Two take turns, so no more than two hold keys."""
+        """One chunk of one long context; the first ``LONG_CONTEXTS`` of them take turns."""
         one, prefill = self._long.popleft()
         if one.future.done():
             return
@@ -368,7 +372,7 @@ class Scheduler:
         if isinstance(request, WorkerError):
             self._answer([one], request)
         elif request is None:
-            self._long.insert(1, (one, prefill))
+            self._long.insert(LONG_CONTEXTS - 1, (one, prefill))
         else:
             one.request, one.tokens = request, self._device.cost(request)
             with self._wake:
