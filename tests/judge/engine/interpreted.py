@@ -25,7 +25,7 @@ from worker.judge.engine.triton_backend import Tile, TritonBackend
 from worker.judge.local.loading import Checkpoint, load
 from worker.settings import JudgeSettings
 
-TILE = Tile(queries=16, keys=32, warps=4, stages=1)
+TILE = Tile(queries=32, keys=64, warps=4, stages=1)
 ROWS = 64
 """Tokens of a program between products: the interpreter's cost is a program's, not its tile's."""
 
