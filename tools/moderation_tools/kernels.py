@@ -17,8 +17,13 @@ SHARED = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120:
 """Bytes of shared memory that a block may have (CUDA programming guide, technical specifications
 by compute capability)."""
 
-SHAPES = {"4b": (8, 4, 256, 2560, 10_240), "tower": (16, 16, 72, 1152, 4304),
-          "tiny": (2, 1, 32, 64, 128), "small": (1, 1, 16, 32, 32), "wide": (8, 2, 128, 1024, 4096)}  # fmt: skip
+SHAPES = {
+    "4b": (8, 4, 256, 2560, 10_240),
+    "tower": (16, 16, 72, 1152, 4304),
+    "tiny": (2, 1, 32, 64, 128),
+    "small": (1, 1, 16, 32, 32),
+    "wide": (8, 2, 128, 1024, 4096),
+}
 """Heads, key/value heads, head, hidden and MLP widths: groups of 1, 2 and 4, heads of 16 to 256."""
 
 
@@ -131,9 +136,7 @@ def compiled(arch: int, variant: Variant) -> tuple[Compiled, str]:
     from worker.judge.engine import triton_kernels
 
     kernel = getattr(triton_kernels, variant.kernel)
-    signature = {
-        name: variant.arguments.get(name, "constexpr") for name in kernel.arg_names
-    }
+    signature = {name: variant.arguments.get(name, "constexpr") for name in kernel.arg_names}
     places = {name: (place,) for place, name in enumerate(kernel.arg_names)}
     constants = {places[name]: value for name, value in variant.constants.items()}
     aligned = {

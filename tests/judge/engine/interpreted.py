@@ -78,7 +78,9 @@ def decoding(plain: Checkpoint, engine: Engine, count: int) -> dict[str, Any]:
         batch.add(own, 40)
     for step in range(4):
         new = [text(source.rng, 5) if (n + step) % 5 else () for n in range(count)]
-        drafts = [[text(source.rng, 6) for _ in range(n % 3)] if new[n] else [] for n in range(count)]
+        drafts = [
+            [text(source.rng, 6) for _ in range(n % 3)] if new[n] else [] for n in range(count)
+        ]
         states = batch.step(new, drafts)
         rows = [row.extended(own) for row, own in zip(rows, new, strict=True)]
         for n, state in enumerate(states):

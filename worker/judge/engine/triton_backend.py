@@ -393,7 +393,9 @@ class TritonBackend:
     def _programs(self, tokens: int) -> int:
         return -(-tokens // self._rows)
 
-    def _launch(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    def _launch(
+        self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
+    ) -> None:
         """Every launch of our own; a memory profile runs on tensors without storage, and has
         nothing to launch on."""
         if self._weights.device.type == "meta" or not all(grid):

@@ -14,9 +14,7 @@ _SIZES = ["tokens", "queries", "window", "slot_rows"]
 
 
 @triton.jit
-def _attend_block(
-    q, scores_max, total, acc, keys, values, seen, scale, VALUE: tl.constexpr
-):
+def _attend_block(q, scores_max, total, acc, keys, values, seen, scale, VALUE: tl.constexpr):
     """One block of keys into the running softmax (online softmax, in powers of two)."""
     scores = tl.dot(q, keys, input_precision="ieee") * scale
     scores = tl.where(seen, scores, float("-inf"))
