@@ -18,7 +18,7 @@ from worker.judge.local.label_scores import Limits
 from worker.judge.local.loading import load, load_model
 from worker.judge.local.prompt import Prompter
 from worker.judge.local.reasoning import PlainReasoning
-from worker.judge.local.requests import ReasoningRequest, Trace
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import Context, GreedyStream, Writing, last_logits
 from worker.judgement import Judgement
 from worker.settings import JudgeSettings
@@ -118,7 +118,7 @@ def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) ->
     asks = [ReasoningRequest(context, 20 + index) for index, context in enumerate(contexts)]
     writer = PlainReasoning(plain.model, plain.answer, plain.tokenizer, 0)
     writer.add(asks)
-    ended: dict[int, Trace | Undecided] = {}
+    ended: dict[int, ReasoningResult | Undecided] = {}
     for step in itertools.count():
         if step == 5:
             writer.drop(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from worker.judge.engine.backend import BackendName, make
 from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch
 from worker.judge.engine.forward import Forward
+from worker.judge.engine.image_embeddings import TOWER_BATCH
 from worker.judge.engine.memory import ANSWER, SCORED, Allocations, MemoryProfile
 from worker.judge.engine.model import TextWeights
 from worker.judge.engine.prefix_cache import PREFIX_CHUNK, PrefixCache
@@ -38,7 +40,7 @@ from worker.settings import JudgeSettings
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 POLICIES = (Policy(320), Policy(1000), Policy(1000))
-SMALL = {"numerics": "w8a16", "max_context": 2048}
+SMALL: dict[str, Any] = {"numerics": "w8a16", "max_context": 2048}
 """What an 8 GB card can hold."""
 
 
@@ -46,7 +48,7 @@ def card(gib: float) -> Card:
     return Card("a card", int(gib * GIB), False)
 
 
-def demand(policies: tuple[Policy, ...] | None = POLICIES, **settings: object) -> Demand:
+def demand(policies: tuple[Policy, ...] | None = POLICIES, **settings: Any) -> Demand:
     return Demand(
         JudgeSettings.model_validate(settings), config_4b(), torch.bfloat16, "reference", False,
         policies=policies,
@@ -202,7 +204,7 @@ def test_what_the_engine_allocates_more_is_planned_more(monkeypatch: pytest.Monk
     before = MemoryProfile(medium(torch.float32).config, torch.float32, "model", "cpu")
     images = before.moment("images", 64)
     lane = before.lane(2, 20, 10)
-    monkeypatch.setattr(memory, "TOWER_BATCH", 2 * memory.TOWER_BATCH)
+    monkeypatch.setattr(memory, "TOWER_BATCH", 2 * TOWER_BATCH)
     monkeypatch.setattr("worker.judge.engine.kv_cache.SLOT_GROWTH", 256)
     after = MemoryProfile(before.config, torch.float32, "model", "cpu")
     assert after.moment("images", 64) > 1.8 * images
@@ -236,7 +238,7 @@ def test_what_was_set_is_obeyed_or_refused_with_words() -> None:
     assert not made.fits
     found = changes(made)
     assert found["max_batch_tokens"][0] == "65536"
-    values = {name: to for name, (_, to) in found.items()}
+    values: dict[str, Any] = {name: to for name, (_, to) in found.items()}
     assert fitted(demand(policies=None, **values), card(16)).fits
 
 
@@ -245,7 +247,7 @@ def test_what_does_not_fit_names_numerics_that_do() -> None:
     short = fitted(demand(max_context=2048), card(8))
     found = changes(short)
     assert found["numerics"] == ("model", "w8a16")
-    values = {name: to for name, (_, to) in found.items()}
+    values: dict[str, Any] = {name: to for name, (_, to) in found.items()}
     assert fitted(demand(max_context=2048, **values), card(8)).fits
     assert changes(fitted(demand(**SMALL), card(2))) == {}
 
