@@ -16,6 +16,7 @@ from worker.errors import Undecided
 from worker.judge.local.judge import LocalJudge
 from worker.judge.local.label_scores import Limits
 from worker.judge.local.loading import load, load_model
+from worker.judge.local.lora import read_adapter
 from worker.judge.local.prompt import Prompter
 from worker.judge.local.reasoning import PlainReasoning
 from worker.judge.local.requests import ReasoningRequest, ReasoningResult
@@ -46,7 +47,7 @@ async def test_a_mixed_batch_judges_every_context_as_it_would_be_judged_alone(
     for adapter in adapters[3:]:
         assert adapter is not None
         models[adapter] = load_model(
-            plain.source, Path(adapter), plain.model.device, plain.model.dtype
+            plain.source, read_adapter(Path(adapter)), plain.model.device, plain.model.dtype
         )
     seen = {"unsafe": 0, "safe": 0, "below": 0, "above": 0, "images": 0}
     for case, got in zip(cases, judged, strict=True):

@@ -23,6 +23,23 @@ def directory_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def weighty_files(directory: Path) -> dict[str, bytes]:
+    """Name and bytes of a small directory's own weights and settings files, by name."""
+    files = sorted(directory.iterdir())
+    return {
+        file.name: file.read_bytes() for file in files if file.is_file() and file.suffix in _WEIGHTY
+    }
+
+
+def files_digest(files: dict[str, bytes]) -> str:
+    """``directory_digest`` of files that were read."""
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def template_digest(template: str) -> str:
     """SHA-256 (hex) of the chat template and the format in which earlier turns are folded in."""
     fold = fold_context([("user", "{earlier}")], "{judged}")

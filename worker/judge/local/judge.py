@@ -83,10 +83,12 @@ class LocalJudge:
         if ref is None:
             ref = self._loaded().ref
             if adapter is not None:
-                try:
-                    digest = directory_digest(Path(adapter))
-                except OSError as error:  # as ``judge``: it waits until the adapter is mended
-                    raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
+                digest = self._device.replicas.digests.get(adapter)
+                if digest is None:  # not loaded yet: named by what lies there now
+                    try:
+                        digest = directory_digest(Path(adapter))
+                    except OSError as error:  # as ``judge``: it waits until the adapter is mended
+                        raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -279,6 +281,7 @@ class LocalJudge:
         with self._loading:
             if adapter not in self._device.replicas:
                 self._device.replicas.add(adapter)
+                self._refs.pop(adapter, None)  # it is named by what was read
 
     async def _warm_up(self) -> None:
         rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")

@@ -18,7 +18,7 @@ from worker.guard.template import check_template
 from worker.judge.engine.backend import choose
 from worker.judge.identity import directory_digest, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
-from worker.judge.local.lora import merge_adapter
+from worker.judge.local.lora import Adapter, merge_adapter, read_adapter
 from worker.judge.local.memory import fit
 from worker.settings import JudgeSettings
 
@@ -142,7 +142,8 @@ def load(settings: JudgeSettings) -> Checkpoint:
     if differences:
         logger.warning("the chat template differs from the known one:\n%s", differences)
     answer = answer_tokens(encoder(tokenizer), ())
-    model = load_model(source, source.adapter, device, dtype, settings.numerics)
+    own = read_adapter(source.adapter) if source.adapter else None
+    model = load_model(source, own, device, dtype, settings.numerics)
     answer = answer._replace(stop=_stop_ids(model, tokenizer))
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
@@ -157,7 +158,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
         ref=ModelRef(
             id=source.id,
             revision=revision,
-            adapter=f"sha256:{directory_digest(source.adapter)}" if source.adapter else None,
+            adapter=f"sha256:{own.digest}" if own else None,
             template_sha256=template_digest(template),
             numerics=numerics(model, settings.numerics, attention_of(model, settings)),
         ),
@@ -194,7 +195,7 @@ def read_words(source: Source, *, local: bool = False) -> tuple[Any, Any, str]:
 
 def load_model(
     source: Source,
-    adapter: Path | None,
+    adapter: Adapter | None,
     device: torch.device,
     dtype: Any,
     matrices: str = "model",
