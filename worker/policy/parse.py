@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from worker.contracts.verdict import Action, Severity
+from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
-from worker.policy.digest import digest, directory_digest
+from worker.policy.digest import digest
 from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
