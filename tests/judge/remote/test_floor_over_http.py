@@ -162,7 +162,7 @@ async def test_without_a_tokenizer_a_named_floor_counts(ask: Ask) -> None:
 
 
 async def test_without_a_tokenizer_a_name_that_might_be_the_floors_clears_nothing(
-    ask: ScoreRequest,
+    ask: Ask,
 ) -> None:
     first = (USER, unsafe(0.95), LINE, token(" Profanity", 0.6, {" Sexual": 0.3}))
     judged = await ask({frozenset(): first}, blind=True)

@@ -16,7 +16,7 @@ from worker.contracts.verdict import ModelRef
 from worker.digests import directory_digest
 from worker.errors import ConfigurationError
 from worker.guard.template import check_template
-from worker.judge.engine.backend import choose
+from worker.judge.engine.backends import choose
 from worker.judge.identity import DEMONSTRATION, marked, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
 from worker.judge.local.lora import Adapter, merge_adapter, read_adapter
