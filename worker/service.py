@@ -311,8 +311,8 @@ class WorkerService:
     def console(self, event_id: str = "") -> ConsoleView:
         """Everything the console shows, now; ``event_id`` is what somebody looks for."""
         if self._telemetry is not None:
-            count = self._telemetry.sum_of("moderation_judge_batch_contexts_count")
-            contexts = self._telemetry.sum_of("moderation_judge_batch_contexts_sum")
+            name = "moderation_judge_batch_contexts"
+            count, contexts = self._telemetry.sums_of(f"{name}_count", f"{name}_sum")
             self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
