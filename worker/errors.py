@@ -92,13 +92,25 @@ class UnreadableRecord(WorkerError):
 
 
 class Undecided(WorkerError):
-    """One event (never its neighbours) that cannot be judged."""
+    """One event (never its neighbours) that cannot be judged.
 
-    def __init__(self, reason: UndecidedReason, *, field: str = "", detail: str = "") -> None:
+    ``content`` says whether anything that a person sees or reads went unjudged by it; a malformed
+    time, say, is no content.
+    """
+
+    def __init__(
+        self,
+        reason: UndecidedReason,
+        *,
+        field: str = "",
+        detail: str = "",
+        content: bool = True,
+    ) -> None:
         self.code = reason
         self.reason = reason
         self.field = field
         self.detail = detail
+        self.content = content
         super().__init__(": ".join(part for part in (reason.value, field, detail) if part))
 
 

@@ -20,6 +20,7 @@ from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
+from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
@@ -32,7 +33,7 @@ from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.processing.evaluator import Evaluator
+from worker.processing.evaluator import Evaluator, Fetcher, open_evaluator
 from worker.processing.examples import ExampleRunner
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
@@ -118,6 +119,9 @@ class WorkerService:
     def __init__(
         self, settings: Settings, clock: Clock | None = None, judge: Judge | None = None
     ) -> None:
+        if judge is None:
+            refuse_demonstration(settings)
+        self._judge_is_ours = judge is None
         self.settings = settings
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
@@ -162,7 +166,7 @@ class WorkerService:
     def _pipeline(self) -> Pipeline:
         settings = self.settings
         return Pipeline(
-            Evaluator(self.judge, self.fetcher, self.clock),
+            self._evaluator(self.fetcher),
             self.policies,
             OutputTopics(
                 verdicts=settings.topics.verdicts,
@@ -181,6 +185,9 @@ class WorkerService:
             record=Accounts(self.clock, self._remember, settings.telemetry.event_log),
         )
 
+    def _evaluator(self, fetcher: Fetcher) -> Evaluator:
+        return open_evaluator(self.settings.judge, self.judge, fetcher, self.clock)
+
     async def _before_live(self, policy: Policy) -> Sequence[ExampleResult]:
         """What has to hold and to be warm before a policy judges its first event."""
         for each in passes(policy):
@@ -190,10 +197,24 @@ class WorkerService:
                 raise PolicyError(
                     str(error), fix="It stays out until then.", file=policy.file
                 ) from error
+            self._same_adapter(policy, each.adapter)
         if not self.settings.policies.check_examples:
             return ()
-        evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
-        return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+        evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
+        family = self.settings.judge.family
+        return await ExampleRunner(evaluator, self.judge.model(), family).check(policy)
+
+    def _same_adapter(self, policy: Policy, adapter: str | None) -> None:
+        """Refuse a policy whose adapter is another one than the judge has loaded from its place."""
+        loaded = self.judge.model(adapter).adapter if adapter is not None else None
+        read = f"sha256:{policy.adapter_sha256}"
+        if loaded is not None and loaded.startswith("sha256:") and loaded != read:
+            raise PolicyError(
+                "the judge has loaded another adapter than lies there now",
+                fix="Give a new adapter a directory of its own.",
+                file=policy.file,
+                field="adapter",
+            )
 
     async def _after_reload(self, live: Collection[Policy]) -> None:
         """Policies in force count as used last: where the device's room is short, the versions
@@ -235,6 +256,8 @@ class WorkerService:
         try:
             await self.fetcher.start()
             await self.judge.start()
+            if self._judge_is_ours:  # what the hub sent says only now what it is
+                refuse_demonstration(settings, self.judge.model().id)
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
@@ -61,6 +62,19 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}."
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def joined(text: str) -> str:
+    """The text with surrogate pairs made one character, as JSON writes an emoji and YAML reads it.
+
+    A half without its other half stays, for whoever reads on to refuse.
+    """
+    if not _HALF.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 Choice = TypeVar("Choice", bound=str)
 
 
@@ -101,6 +115,9 @@ class Fields:
         if not isinstance(value, str):
             self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.")
             return None
+        value = joined(value)
+        if _HALF.search(value):
+            self.report(name, "it holds half a surrogate pair", "Write the character itself.")
         if len(value) > limit:
             self.report(name, f"longer than {limit} characters", "Shorten it.")
         return value
@@ -114,8 +131,11 @@ class Fields:
                 self.report(name, found, "Put it in quotes.", index)
             elif len(value) > limit:
                 self.report(name, f"longer than {limit} characters", "Shorten it.", index)
+            elif _HALF.search(joined(value)):
+                fix = "Write the character itself."
+                self.report(name, "it holds half a surrogate pair", fix, index)
             else:
-                kept.append((index, value))
+                kept.append((index, joined(value)))
         return kept
 
     def texts(self, name: str, *, limit: int = 800, most: int = 64) -> tuple[str, ...]:
@@ -249,6 +269,7 @@ class Fields:
         if not isinstance(value, str):
             self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.", *index)
             return ""
+        value = joined(value)
         line = tidy(value)
         odd = wording_problem(value)
         if odd:

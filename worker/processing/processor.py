@@ -125,6 +125,8 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
+            for field in decoded.unknown:
+                instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
@@ -158,14 +160,19 @@ class Pipeline:
         self, delivery: Delivery, decoded: Decoded, policy: Policy, span: EventSpan
     ) -> tuple[Evaluation, list[Output]]:
         """The evaluation of an event and what is published of it."""
-        fault = decoded.fault
+        given_up = None
         if delivery.poison:
-            fault = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
+            given_up = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
         source = _source(delivery.record)
         evaluate = self._evaluator.evaluate
         try:
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=fault, attempts=delivery.attempts
+                decoded.event,
+                policy,
+                source,
+                fault=decoded.fault,
+                given_up=given_up,
+                attempts=delivery.attempts,
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
         except (DependencyUnavailable, FatalError):
@@ -176,7 +183,7 @@ class Pipeline:
             logger.error("an event could not be judged: %s", type(error).__name__)
             broken = Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__)
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=broken, attempts=delivery.attempts
+                decoded.event, policy, source, given_up=broken, attempts=delivery.attempts
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
 

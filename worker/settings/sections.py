@@ -278,6 +278,12 @@ class JudgeSettings(Section):
     answers from a word list (tests, benches)."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    allow_demonstration: bool = False
+    """Whether a model made for demonstrations (``tiny`` in any copy, ``scripted``) may judge the
+    events of ``log.backend: kafka``. It does not know what is harmful."""
+    family: str | None = None
+    """What the examples of policies call this model (their ``checkpoint``); unset takes what the
+    checkpoint says of itself, else the last part of its name."""
     revision: str | None = None
     """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
     that the server was started with: verdicts repeat it, nothing can check it."""
@@ -289,6 +295,13 @@ class JudgeSettings(Section):
     """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
     """Tokens of one context; a judged turn that does not fit is undecided."""
+    max_windows: int = Field(default=8, ge=0)
+    """Contexts that a judged turn too long for one is cut into, a pass; what is left over makes the
+    event undecided. 0 cuts nothing."""
+    floor_pass: bool = True
+    """Whether the floor is asked about in a pass of its own under policies whose own text or
+    adapter replaces the stock taxonomy. Off is the way back to one pass less, and to a floor that
+    authors can drown."""
     context_budget: int = Field(default=1024, ge=0)
     """Tokens of earlier turns folded in, newest first."""
     max_batch: Positive = 32

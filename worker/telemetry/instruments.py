@@ -183,6 +183,19 @@ commit_duration = Histogram(Metric.COMMIT_DURATION, "s", "Begin to committed", _
 retries = Counter(
     Metric.RETRIES, "{retry}", "Retries while a dependency is away", (Attribute.DEPENDENCY,)
 )
+unknown_fields = Counter(
+    Metric.UNKNOWN_FIELDS,
+    "{field}",
+    "Fields of events that the contract does not know: near_miss and known_synonym are mistakes of "
+    "a producer",
+    (Attribute.KIND,),
+)
+shadow_events = Counter(
+    Metric.SHADOW,
+    "{event}",
+    "Events in the sample of a candidate policy: sampled, and of those judged or missed",
+    (Attribute.POLICY, Attribute.RESULT),
+)
 policy_reloads = Counter(
     Metric.POLICY_RELOADS,
     "{reload}",

@@ -76,6 +76,8 @@ class Metric:
     EVENTS: Final = "moderation.events"
     DEAD_LETTERS: Final = "moderation.dead_letters"
     QUARANTINED: Final = "moderation.quarantined"
+    UNKNOWN_FIELDS: Final = "moderation.unknown_fields"
+    SHADOW: Final = "moderation.shadow.events"
     EVENT_DURATION: Final = "moderation.event.duration"
     FETCH_DURATION: Final = "moderation.fetch.duration"
     FETCH_CACHE_HITS: Final = "moderation.fetch.cache_hits"

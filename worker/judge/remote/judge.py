@@ -121,6 +121,7 @@ class Inquiry:
             categories=line.categories if counted else (),
             categories_complete=not counted or (line.complete and floor.known),
             floor_score=sides.chance * floor.share,
+            floor_asked=floor.known,
         )
 
     def _sides(self, answer: Answer) -> Sides:
@@ -149,10 +150,11 @@ class Inquiry:
             return first, None
 
     def _without_line(self, reading: Reading, counted: bool) -> Reading:
-        """Unsafe without a category is never cleared; safe without a look at the floor is none."""
+        """Unsafe without a category is never cleared, and says that the floor was not asked; safe
+        without a look at the floor is none."""
         if not counted:
             raise _unchecked()
-        return msgspec.structs.replace(reading, categories_complete=False)
+        return msgspec.structs.replace(reading, categories_complete=False, floor_asked=False)
 
     async def _floor(
         self, answer: Answer, line: Line, bias: Mapping[int, float], chance: float
@@ -444,6 +446,7 @@ class RemoteJudge:
             categories=reading.categories,
             categories_complete=reading.categories_complete,
             floor_score=reading.floor_score,
+            floor_asked=reading.floor_asked,
             thought=thought,
             neutralised=prepared.names,
             context=run.used,
