@@ -416,6 +416,10 @@ class Web(Section):
     """Address to bind."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
+    hosts: Names = ()
+    """Names under which the console may be asked for, such as ``moderation.example.com``; ``*`` is
+    any. Addresses, ``localhost`` and the machine's own name always may; probes and metrics answer
+    whoever asks."""
     show_content: bool = False
     """Whether the console shows user content."""
 

@@ -274,7 +274,7 @@ class BackgroundHandler(logging.Handler):
             try:
                 self._stream.write(data.decode())
                 self._stream.flush()
-            except (OSError, ValueError):
+            except (OSError, ValueError, AttributeError):  # None: a process without streams
                 return False
             return True
         # Around the stream's own buffer: whoever flushes that one at the end must not wait here.
