@@ -88,24 +88,43 @@ class ModerationApp(faust.App):  # type: ignore[misc]
     BootStrategy = ShellOnly
 
 
-def free_port(host: str) -> int:
-    """A port of ``host`` that nobody listens on: Faust itself does not take 0 for one."""
-    family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind(address)
-        return int(probe.getsockname()[1])
+def bound_port(host: str, port: int) -> int:
+    """``port``, or a free one of ``host`` for 0: Faust itself does not take 0 for one.
+
+    Raises:
+        ConfigurationError: the host or the port cannot be bound. Faust would end without a word.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise ConfigurationError(
+            f"web.host {host}, web.port {port} cannot be bound ({error.strerror}); set web.host to "
+            "127.0.0.1, ::1, 0.0.0.0 or :: (every address of both families), and web.port to a "
+            "port that nobody listens on"
+        ) from error
 
 
 def make_app(settings: Settings) -> ModerationApp:
-    """The Faust app of these settings, without its service and pages."""
+    """The Faust app of these settings, without its service and pages.
+
+    ``::`` listens on every address of both families, as other servers do: asyncio alone would bind
+    IPv6 only. Brackets around an IPv6 address are taken off.
+    """
+    host = settings.web.host.removeprefix("[").removesuffix("]")
+    port = bound_port(host, settings.web.port)
     return ModerationApp(
         settings.kafka.client_id,
         broker="kafka://unused",
         store="memory://",
         datadir=str(Path(tempfile.gettempdir()) / "moderation-worker"),
-        web_host=settings.web.host,
-        web_bind=settings.web.host,
-        web_port=settings.web.port or free_port(settings.web.host),
+        web_host=host,
+        web_bind="" if host == "::" else host,
+        web_port=port,
+        canonical_url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
         topic_disable_leader=True,
         Worker=ShellWorker,
     )
@@ -113,11 +132,11 @@ def make_app(settings: Settings) -> ModerationApp:
 
 try:
     settings = settings_of_environment()
+    app = make_app(settings)
     moderation = WorkerService(settings)
 except ConfigurationError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2) from error
-app = make_app(settings)
 
 
 @app.service

@@ -100,6 +100,8 @@ class Topics(Section):
     """Partitions for topics that ``topics create`` makes."""
     replication: Positive = 1
     """Replication factor for topics that ``topics create`` makes."""
+    input_partitions: dict[str, Positive] = {}
+    """Partitions of single input topics, by name, in place of ``partitions``."""
 
 
 class Stream(Section):
@@ -176,6 +178,8 @@ class JudgeSettings(Section):
     revision: str | None = None
     """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
     that the server was started with: verdicts repeat it, nothing can check it."""
+    allow_demonstration: bool = False
+    """Whether a demonstration model may judge a Kafka log. It protects nobody: for trials alone."""
     adapter: Path | None = None
     """LoRA adapter applied under every policy without one of its own."""
     device: str = "auto"
@@ -253,7 +257,7 @@ class Web(Section):
     """The worker's own pages: probes, metrics, console."""
 
     host: str = "127.0.0.1"
-    """Address to bind."""
+    """Address to bind; ``0.0.0.0`` is every IPv4 address, ``::`` every address of both families."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
     show_content: bool = False

@@ -68,7 +68,8 @@ def test_only_the_finished_environment_reaches_the_image() -> None:
     """No compiler, no source tree, no package cache, no weights."""
     copied = [arguments.split() for name, arguments in last_stage() if name == "COPY"]
     sources = [word for words in copied for word in words[:-1] if not word.startswith("--")]
-    assert sources == ["/opt/worker", "policies", "deploy/probe.py"]
+    scripts = ["deploy/probe.py", "deploy/fetch_model.py"]
+    assert sources == ["/opt/worker", "policies", *scripts]
     assert not [arguments for name, arguments in last_stage() if name == "RUN"]
 
 

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Fetches a checkpoint from S3 and checks every file: the chart's ``model.source: s3``.
+
+``moderation-worker-fetch-model s3://bucket/prefix DIRECTORY`` fetches the files that
+``MODEL_SHA256SUMS`` lists (as ``sha256sum`` prints them), and nothing else. The directory appears
+when all of them are right; one that is there and right is kept, so that a claim is filled once.
+Credentials, region and endpoint are those of the AWS SDK: keys, or the service account's identity;
+``AWS_ENDPOINT_URL_S3`` names another store, ``HTTPS_PROXY`` a proxy.
+
+Exit codes: 0 fetched, or there already; 1 not fetched, with the reason; 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+TRIES = 8
+BLOCK = 8 * 1024 * 1024
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the message names the value to change."""
+
+
+def wanted(listing: str) -> dict[str, str]:
+    """SHA-256 by relative path, of a listing in the format of ``sha256sum``."""
+    sums = {}
+    for line in filter(None, map(str.strip, listing.splitlines())):
+        digest, _, name = line.partition(" ")
+        path = PurePosixPath(name.lstrip(" *").removeprefix("./"))
+        if len(digest) != 64 or not path.parts or path.is_absolute() or ".." in path.parts:
+            raise Refused(f"model.s3.sha256sums: not a line of sha256sum: {line[:80]!r}")
+        sums[str(path)] = digest.lower()
+    if not sums:
+        raise Refused("model.s3.sha256sums is empty: list the files of the checkpoint")
+    return sums
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file, in hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def wrong(directory: Path, sums: dict[str, str]) -> list[str]:
+    """Names that are missing in the directory, or differ."""
+    return [
+        name
+        for name, digest in sums.items()
+        if not (directory / name).is_file() or digest_of(directory / name) != digest
+    ]
+
+
+def fetch(uri: str, target: Path, sums: dict[str, str]) -> None:
+    """Fill ``target`` from ``uri``.
+
+    Raises:
+        Refused: a file differs from its digest.
+        BotoCoreError, ClientError, OSError: the store, or the disk.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise Refused(f"model.s3.uri: {uri!r} is not s3://bucket/prefix")
+    prefix = parts.path.strip("/")
+    partial = target.with_name(f"{target.name}.partial")
+    config = Config(retries={"max_attempts": TRIES, "mode": "standard"}, connect_timeout=10)
+    store = boto3.client("s3", config=config)
+    for name in wrong(partial, sums):
+        file = partial / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        key = f"{prefix}/{name}" if prefix else name
+        say(f"fetching s3://{parts.netloc}/{key}")
+        store.download_file(parts.netloc, key, str(file))
+        if (found := digest_of(file)) != sums[name]:
+            file.unlink()
+            raise Refused(
+                f"s3://{parts.netloc}/{key} has the SHA-256 {found}, model.s3.sha256sums says "
+                f"{sums[name]}: the object or the list is not the one that was reviewed"
+            )
+    if target.exists():
+        shutil.rmtree(target)
+    partial.replace(target)
+
+
+def say(text: str) -> None:
+    """One line of progress, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status; the last line says what is wrong."""
+    if len(arguments) != 2:
+        sys.stderr.write(f"{(__doc__ or '').splitlines()[2]}\n")
+        return 2
+    uri, target = arguments[0], Path(arguments[1])
+    try:
+        sums = wanted(os.environ.get("MODEL_SHA256SUMS", ""))
+        if target.is_dir() and not wrong(target, sums):
+            say(f"{target} is there and right: {len(sums)} files")
+            return 0
+        fetch(uri, target, sums)
+    except (Refused, BotoCoreError, ClientError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    say(f"{target}: {len(sums)} files, all of them as listed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
