@@ -70,6 +70,7 @@ class WorkerService:
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
         self._warm = False
+        self._waits_for: tuple[str, ...] = ()
         self._stopping = asyncio.Event()
         self._closed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -172,16 +173,19 @@ class WorkerService:
         settings = self.settings
         self._telemetry = configure(settings.telemetry, __version__)
         self._probe.start()
+        service_gauges.observe(self.snapshot, lambda: self.health()[1])
         try:
             await self.fetcher.start()
+            if settings.judge.backend == "remote":
+                self._waits_for = ("judge",)  # for as long as its server does not answer
             await self.judge.start()
+            self._waits_for = ()
             self._watchdog.start()
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
             _collect_less()
-            service_gauges.observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             watch = self.policies.watch(settings.policies.reload_s)
@@ -198,8 +202,10 @@ class WorkerService:
         while not self._stopping.is_set():
             try:
                 await self.policies.activate()
+                self._waits_for = ()
                 return
             except DependencyUnavailable as error:
+                self._waits_for = ("judge",)
                 logger.warning("policies wait for the judge: %s", error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), RETRY_JUDGE_S)
@@ -239,6 +245,7 @@ class WorkerService:
             model_warm=self._warm,
             stalled_batch_s=self.judge.stalled_s(),
             loop_lag_s=self._probe.lag_s(),
+            waits_for=self._waits_for,
             stream=self.runner.status() if self._warm else None,
             policies=policy_rows(self.policies.snapshot),
             unready_topics=self.policies.unready_topics() if self._warm else (),

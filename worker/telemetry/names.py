@@ -41,6 +41,7 @@ class Attribute:
     ERROR_TYPE: Final = "error.type"
     POLICY: Final = "moderation.policy.name"
     POLICY_VERSION: Final = "moderation.policy.version"
+    POLICY_SHA: Final = "moderation.policy.sha256"
     RELOAD_RESULT: Final = "moderation.policy.reload.result"
     OUTCOME: Final = "moderation.outcome"
     ACTION: Final = "moderation.action"
@@ -57,6 +58,13 @@ class Attribute:
     KIND: Final = "moderation.kind"
     LIST: Final = "moderation.prefilter.list"
     DECIDE: Final = "moderation.prefilter.decide"
+    CHECK: Final = "moderation.check"
+    BUILD: Final = "moderation.build"
+    MODEL: Final = "moderation.model.id"
+    REVISION: Final = "moderation.model.revision"
+    ADAPTER: Final = "moderation.model.adapter"
+    TEMPLATE: Final = "moderation.model.template"
+    NUMERICS: Final = "moderation.model.numerics"
     OVERFLOW: Final = "otel.metric.overflow"
 
 
@@ -67,6 +75,7 @@ class Metric:
     DEAD_LETTERS: Final = "moderation.dead_letters"
     QUARANTINED: Final = "moderation.quarantined"
     EVENT_DURATION: Final = "moderation.event.duration"
+    RECORD_TO_VERDICT: Final = "moderation.record_to_verdict.duration"
     FETCH_DURATION: Final = "moderation.fetch.duration"
     FETCH_CACHE_HITS: Final = "moderation.fetch.cache_hits"
     QUEUE_DURATION: Final = "moderation.judge.queue.duration"
@@ -99,6 +108,11 @@ class Metric:
     PAUSED: Final = "moderation.dependency.paused"
     POLICY_PROBLEMS: Final = "moderation.policy.problems"
     READY: Final = "moderation.ready"
+    CHECK: Final = "moderation.check"
+    STALLED: Final = "moderation.partition.stalled"
+    BUILD_INFO: Final = "moderation.build.info"
+    MODEL_INFO: Final = "moderation.model.info"
+    POLICY_INFO: Final = "moderation.policy.info"
 
 
 class LogField:
