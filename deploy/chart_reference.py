@@ -160,19 +160,26 @@ def outputs(helm: Path | None = None) -> dict[Path, str]:
     }
 
 
+def put(made: Mapping[Path, str], check: bool) -> list[Path]:
+    """Write what differs, or only say so; returns what differed."""
+    stale = [path for path, text in made.items() if not path.is_file() or path.read_text() != text]
+    for path in stale:
+        if not check:
+            path.write_text(made[path])
+        state = "out of date" if check else "wrote"
+        sys.stdout.write(f"{state}: {path.relative_to(HERE.parent)}\n")
+    return stale
+
+
 def main() -> None:
     """Write, or check, the generated files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--helm", type=Path)
     given = parser.parse_args()
-    made = outputs(given.helm)
-    stale = [path for path, text in made.items() if not path.is_file() or path.read_text() != text]
-    for path in stale:
-        if not given.check:
-            path.write_text(made[path])
-        state = "out of date" if given.check else "wrote"
-        sys.stdout.write(f"{state}: {path.relative_to(HERE.parent)}\n")
+    stale = put(outputs(), given.check)
+    if given.helm:  # which reads the schema, so that has to be written before
+        stale += put(outputs(given.helm), given.check)
     sys.exit(1 if given.check and stale else 0)
 
 

@@ -25,6 +25,8 @@ AMOUNT = {
 }
 """A number of pods, or a share of them."""
 COUNT = {"type": "integer", "minimum": 1}
+UNSET = {"const": ""}
+"""Derived by the chart."""
 RATIO = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
 
 OVERRIDES: dict[str, dict[str, Any]] = {
@@ -47,13 +49,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "policies.inline": {
         "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z0-9._-]+\\.(yaml|txt)$"},
-        "additionalProperties": {"type": "string", "minLength": 1},
+        "additionalProperties": False,
+        "patternProperties": {
+            "^[A-Za-z0-9._-]+\\.(yaml|txt)$": {"type": "string", "minLength": 1}
+        },
     },
     "policies.binary": {
         "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z0-9._-]+$"},
-        "additionalProperties": {"type": "string", "pattern": "^[A-Za-z0-9+/=\\s]+$"},
+        "additionalProperties": False,
+        "patternProperties": {
+            "^[A-Za-z0-9._-]+$": {"type": "string", "pattern": "^[A-Za-z0-9+/=\\s]+$"}
+        },
     },
     "policies.extraConfigMaps": {"type": "array", "items": NAME},
     "policies.existingConfigMap": NAME,
@@ -87,8 +93,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "autoscaling.workerEventsPerSecond": {"type": "number", "exclusiveMinimum": 0},
     "autoscaling.tolerableDelaySeconds": {"type": "number", "exclusiveMinimum": 0},
     "autoscaling.pollingInterval": COUNT,
-    "autoscaling.outage.prometheusAddress": {"type": "string", "pattern": "^$|^https?://"},
-    "autoscaling.outage.seconds": COUNT,
+    "autoscaling.prometheus.address": {"type": "string", "pattern": "^$|^https?://"},
+    "autoscaling.prometheus.outageSeconds": COUNT,
+    "autoscaling.prometheus.utilization": RATIO,
     "autoscaling.fallback.failureThreshold": COUNT,
     "autoscaling.kafkaMetadata": {
         "type": "object",
@@ -97,18 +104,15 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "autoscaling.triggers": {
         "type": "array",
         "items": {
-            "type": "object",
             "required": ["type", "name"],
             "properties": {"name": {"type": "string", "pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"}},
         },
     },
-    "autoscaling.scaleDown.percent": {"type": "integer", "minimum": 1, "maximum": 100},
+    "autoscaling.scaleDown.percent": {"oneOf": [UNSET, {**COUNT, "maximum": 100}]},
     "autoscaling.scaleDown.stabilizationSeconds": {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 3600,
+        "oneOf": [UNSET, {"type": "integer", "minimum": 0, "maximum": 3600}]
     },
-    "autoscaling.scaleDown.periodSeconds": {"type": "integer", "minimum": 1, "maximum": 1800},
+    "autoscaling.scaleDown.periodSeconds": {"oneOf": [UNSET, {**COUNT, "maximum": 1800}]},
     "autoscaling.scaleUp.pods": COUNT,
     "autoscaling.scaleUp.periodSeconds": {"type": "integer", "minimum": 1, "maximum": 1800},
     "serviceAccount.annotations": ANNOTATIONS,
@@ -150,7 +154,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "podMonitor.intervalSeconds": COUNT,
     "podMonitor.labels": LABELS,
     "alerts.labels": LABELS,
-    "alerts.minReady": {"oneOf": [{"const": ""}, {"type": "integer", "minimum": 0}]},
+    "alerts.minReady": {"oneOf": [UNSET, {"type": "integer", "minimum": 0}]},
     "alerts.slo.seconds": {"enum": [0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]},
     "alerts.slo.objective": {"type": "number", "minimum": 0.5, "maximum": 0.9999},
     "alerts.stuckSeconds": COUNT,

@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
-"""Fetches a checkpoint from S3 and checks every file: the chart's ``model.source: s3``.
+"""Fetches a checkpoint from a model hub, or from S3: the chart's ``model.source: hub`` and ``s3``.
 
-``moderation-worker-fetch-model s3://bucket/prefix DIRECTORY`` fetches the files that
+``moderation-worker-fetch-model hub OWNER/NAME COMMIT`` fills the cache under ``HF_HOME``, from which
+the worker then starts offline. ``HF_TOKEN``, ``HF_ENDPOINT`` (a mirror) and the proxies of the
+environment count. (``hf download`` does the same; but that program ends with exit code 1 after a
+download that went well where its two command-line libraries do not fit each other.)
+
+``moderation-worker-fetch-model s3 s3://bucket/prefix DIRECTORY`` fetches the files that
 ``MODEL_SHA256SUMS`` lists (as ``sha256sum`` prints them), and nothing else. The directory appears
 when all of them are right; one that is there and right is kept, so that a claim is filled once.
 Credentials, region and endpoint are those of the AWS SDK: keys, or the service account's identity;
@@ -21,7 +26,6 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 TRIES = 8
 BLOCK = 8 * 1024 * 1024
@@ -91,6 +95,33 @@ def fetch(uri: str, target: Path, sums: dict[str, str]) -> None:
     partial.replace(target)
 
 
+def fetch_from_hub(repository: str, commit: str) -> None:
+    """Fill the hub's cache.
+
+    Raises:
+        HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError: what the hub or the way to it
+            said.
+    """
+    from huggingface_hub import snapshot_download  # the S3 way does not need it
+
+    say(f"fetching {repository} at {commit} from {os.environ.get('HF_ENDPOINT', 'the hub')}")
+    say(f"{snapshot_download(repository, revision=commit)}: all there")
+
+
+def fetch_from_s3(uri: str, target: Path) -> None:
+    """Fill ``target``, unless it is there and right.
+
+    Raises:
+        Refused, BotoCoreError, ClientError, OSError: see ``fetch``.
+    """
+    sums = wanted(os.environ.get("MODEL_SHA256SUMS", ""))
+    if target.is_dir() and not wrong(target, sums):
+        say(f"{target} is there and right: {len(sums)} files")
+        return
+    fetch(uri, target, sums)
+    say(f"{target}: {len(sums)} files, all of them as listed")
+
+
 def say(text: str) -> None:
     """One line of progress, at once."""
     sys.stdout.write(f"{text}\n")
@@ -99,20 +130,18 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit status; the last line says what is wrong."""
-    if len(arguments) != 2:
-        sys.stderr.write(f"{(__doc__ or '').splitlines()[2]}\n")
-        return 2
-    uri, target = arguments[0], Path(arguments[1])
     try:
-        sums = wanted(os.environ.get("MODEL_SHA256SUMS", ""))
-        if target.is_dir() and not wrong(target, sums):
-            say(f"{target} is there and right: {len(sums)} files")
-            return 0
-        fetch(uri, target, sums)
-    except (Refused, BotoCoreError, ClientError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        match arguments:
+            case ["hub", repository, commit]:
+                fetch_from_hub(repository, commit)
+            case ["s3", uri, target]:
+                fetch_from_s3(uri, Path(target))
+            case _:
+                sys.stderr.write("usage: hub OWNER/NAME COMMIT, or s3 s3://bucket/prefix DIRECTORY\n")
+                return 2
+    except Exception as error:  # the last line of an init container is all that anybody reads
+        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
         return 1
-    say(f"{target}: {len(sums)} files, all of them as listed")
     return 0
 
 

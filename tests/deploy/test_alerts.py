@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.chart_reference import CHART, COMPOSE_JOB
+from deploy.chart_reference import COMPOSE_JOB
+from deploy.dashboards import FOLDER, dashboards
 from tests.support.chart import VALUE_SETS, only, render
 from tests.support.pages import anchors
 from tests.support.promql import served, unknown, uses
@@ -29,16 +30,17 @@ def alerts(values: str = "default", *sets: str) -> list[dict[str, Any]]:
     return [rule for rule in rules(values, *sets) if "alert" in rule]
 
 
-def dashboard() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
-    return loaded
+def boards() -> dict[str, dict[str, Any]]:
+    """The dashboards by file name."""
+    return {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
 
 
 def targets() -> Iterator[tuple[str, str, str]]:
-    """Title, expression and legend of every query of the dashboard."""
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", []):
-            yield panel["title"], target["expr"], target["legendFormat"]
+    """Title, expression and legend of every query of the dashboards."""
+    for board in boards().values():
+        for panel in board["panels"]:
+            for target in panel.get("targets", []):
+                yield panel["title"], target["expr"], target["legendFormat"]
 
 
 def test_every_alert_uses_metrics_and_labels_that_workers_serve() -> None:
@@ -109,17 +111,35 @@ def test_every_alert_leads_to_its_own_place_in_the_runbook() -> None:
 def test_prometheus_of_compose_evaluates_the_charts_alerts() -> None:
     """The file is generated; test_chart_reference says when it is stale."""
     written = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "alerts.yaml").read_text())
+    found = [rule for group in written["groups"] for rule in group["rules"]]
     ours = rules("default", f"alerts.job={COMPOSE_JOB}")
-    assert [rule for group in written["groups"] for rule in group["rules"]] == ours
+    assert [rule.get("alert") for rule in found] == [rule.get("alert") for rule in ours]
+    assert [rule["expr"] for rule in found if f'job="{COMPOSE_JOB}"' in rule["expr"]]
     scraped = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "prometheus.yml").read_text())
     assert [each["job_name"] for each in scraped["scrape_configs"]] == [COMPOSE_JOB]
 
 
-def test_the_dashboard_has_no_two_panels_of_one_id_and_no_fixed_data_source() -> None:
-    panels = dashboard()["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    sources = {json.dumps(panel["datasource"]) for panel in panels if "datasource" in panel}
-    assert sources == {'{"type": "prometheus", "uid": "${datasource}"}'}
+def test_each_person_has_a_dashboard_whose_rows_are_questions() -> None:
+    """On call, who owns policies, who pays for GPUs: they look for different things."""
+    assert set(boards()) == {"on-call", "policies", "capacity"}
+    for board in boards().values():
+        assert all(p["title"].endswith("?") for p in board["panels"] if p["type"] == "row")
+        places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
+        assert len(set(places)) == len(places)
+        assert all(place["x"] + place["w"] <= 24 for place in (p["gridPos"] for p in board["panels"]))
+
+
+def test_the_dashboards_are_those_of_their_source() -> None:
+    """Mend with: python -m deploy.dashboards"""
+    assert {path.name for path, text in dashboards().items() if path.read_text() != text} == set()
+
+
+def test_a_dashboard_has_no_two_panels_of_one_id_and_no_fixed_data_source() -> None:
+    for board in boards().values():
+        panels = board["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        sources = {json.dumps(panel["datasource"]) for panel in panels if "datasource" in panel}
+        assert sources == {'{"type": "prometheus", "uid": "${datasource}"}'}
 
 
 def test_labels_of_the_worker_carry_no_user_content() -> None:

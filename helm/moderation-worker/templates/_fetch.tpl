@@ -8,9 +8,9 @@ proxies, mirror and credentials belong to the fetch as they belong to nothing el
   image: {{ include "moderation-worker.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   {{- if eq $source "hub" }}
-  command: [hf, download, {{ $hub.repository | quote }}, --revision, {{ $hub.revision | quote }}]
+  command: [moderation-worker-fetch-model, hub, {{ $hub.repository | quote }}, {{ $hub.revision | quote }}]
   {{- else }}
-  command: [moderation-worker-fetch-model, {{ $s3.uri | quote }}, /models/checkpoint]
+  command: [moderation-worker-fetch-model, s3, {{ $s3.uri | quote }}, /models/checkpoint]
   {{- end }}
   env:
     - name: HF_HUB_OFFLINE
