@@ -9,40 +9,124 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from worker import __version__, service_gauges
-from worker.accounts import Accounts
+from worker import __version__
+from worker.accounting.recorder import Accounts
 from worker.clock import Clock, SystemClock
 from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
-from worker.evaluation import Evaluator
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
-from worker.judge.kept import kept_by
+from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
+from worker.log.admin import output_topics
+from worker.log.factory import open_log
+from worker.log.runner import StreamRunner
 from worker.media.factory import open_store
 from worker.media.fetch import ImageFetcher
 from worker.media.local_files import LocalFileFetcher
-from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.policy.checks import ExampleResult
+from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.policy_examples import ExampleRunner
+from worker.processing.evaluator import Evaluator
+from worker.processing.examples import ExampleRunner
+from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
-from worker.stream.admin import output_topics
-from worker.stream.factory import open_log
-from worker.stream.runner import StreamRunner
 from worker.telemetry import instruments
+from worker.telemetry.aggregate import Labels, Observation
 from worker.telemetry.loop_probe import LoopProbe
+from worker.telemetry.names import Attribute
 from worker.telemetry.providers import Telemetry, configure
 from worker.telemetry.redact import publish
+from worker.web.console import ConsoleView
 from worker.web.health import Health, limits_of, live, ready
 from worker.web.recent import Recent
-from worker.web.sections import ConsoleView
 from worker.web.snapshot import WorkerSnapshot, policy_rows
+
+# The gauges that are read off a running service whenever somebody collects.
+
+
+def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
+    """Watch the service from its start: build, model, policies, readiness and what it consists of,
+    stalled batch, dependencies away, policy problems."""
+    away = _Away()
+    instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
+    instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
+    instruments.check.watch(
+        lambda: [(int(ok), {Attribute.CHECK: name}) for name, ok in health().checks.items()]
+    )
+    instruments.build_info.watch(lambda: [(1, {Attribute.BUILD: snapshot().version})])
+    instruments.model_info.watch(lambda: _model(snapshot()))
+    instruments.policy_info.watch(lambda: _policies(snapshot()))
+    instruments.policy_problems.watch(lambda: _problems(snapshot()))
+    instruments.paused.watch(lambda: away.seconds(snapshot()))
+
+
+def forget() -> None:
+    """Watch no longer: the service is closed."""
+    for gauge in (
+        instruments.batch_stalled,
+        instruments.ready,
+        instruments.check,
+        instruments.build_info,
+        instruments.model_info,
+        instruments.policy_info,
+        instruments.policy_problems,
+        instruments.paused,
+    ):
+        gauge.watch(None)
+
+
+def _model(snapshot: WorkerSnapshot) -> list[Observation]:
+    if (model := snapshot.model) is None:
+        return []
+    labels: Labels = {
+        Attribute.MODEL: model.id,
+        Attribute.REVISION: model.revision,
+        Attribute.ADAPTER: model.adapter or "",
+        Attribute.TEMPLATE: model.template_sha256,
+        Attribute.NUMERICS: model.numerics,
+    }
+    return [(1, labels)]
+
+
+def _policies(snapshot: WorkerSnapshot) -> list[Observation]:
+    return [
+        (
+            1,
+            {
+                Attribute.POLICY: policy.name,
+                Attribute.POLICY_VERSION: policy.version,
+                Attribute.POLICY_SHA: policy.sha256,
+            },
+        )
+        for policy in snapshot.policies
+    ]
+
+
+def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
+    count = len(snapshot.policy_problems) + len(snapshot.unready_topics)
+    return [(count, {})]
+
+
+class _Away:
+    """Since when each dependency has been away, as far as collections have seen it."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def seconds(self, snapshot: WorkerSnapshot) -> list[Observation]:
+        paused = set(snapshot.stream.paused_dependencies if snapshot.stream else ())
+        paused.update(snapshot.waits_for)
+        self._since = {name: self._since.get(name, snapshot.now) for name in paused}
+        return [
+            (snapshot.now - since, {Attribute.DEPENDENCY: name})
+            for name, since in self._since.items()
+        ]
+
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +257,7 @@ class WorkerService:
         settings = self.settings
         self._telemetry = configure(settings.telemetry, __version__)
         self._probe.start()
-        service_gauges.observe(self.snapshot, lambda: self.health()[1])
+        observe(self.snapshot, lambda: self.health()[1])
         try:
             await self.fetcher.start()
             if settings.judge.backend == "remote":
@@ -225,7 +309,7 @@ class WorkerService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.stop()
-        service_gauges.forget()
+        forget()
         self._watchdog.stop()
         await self.judge.stop()
         await self.fetcher.stop()

@@ -60,7 +60,7 @@ def model_here(place: Place, *sets: str, values: str = "s3-irsa") -> Path:
     file.write_text(place.here(worker_yaml(manifests), worker))
     program = (
         "import sys; from pathlib import Path; from worker.settings import load_settings; "
-        "from worker.judge.loading import read_words, resolve; "
+        "from worker.judge.local.loading import read_words, resolve; "
         "from transformers.utils import cached_file; "
         "source = resolve(load_settings(Path(sys.argv[1])).judge); read_words(source); "
         "print('model in', source.directory or "

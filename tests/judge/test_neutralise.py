@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.checkpoints import ADDED, make_tokenizer, stripping_normalizer
-from worker.judge.loading import encoder
+from worker.judge.local.loading import encoder
 from worker.judge.neutralise import JOINER, TEMPLATE_LITERALS, Neutraliser
 
 TOKENIZERS = {"plain": make_tokenizer(), "stripping": make_tokenizer(stripping_normalizer())}

@@ -17,9 +17,9 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.context import EARLIER_MARK, JUDGED_MARK
+from worker.guard.context import EARLIER_MARK, JUDGED_MARK
 
 JOINER = "\u2060"
 TEMPLATE_LITERALS: tuple[str, ...] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from worker.judge.context import EARLIER_MARK, JUDGED_MARK
+from worker.guard.context import EARLIER_MARK, JUDGED_MARK
 
 CONTROL_STRINGS: tuple[str, ...] = (
     "<BEGIN CONVERSATION>",

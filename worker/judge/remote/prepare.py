@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage, JudgeRequest, Rubric
-from worker.judge.context import fold_context
+from worker.guard.context import fold_context
+from worker.images import JudgeImage
 from worker.judge.neutralise import Neutraliser
+from worker.judgement import JudgeRequest, Rubric
 
 NO_TEXT = "(image without text)"
 """Stands for the missing text of an image: the model refuses an image without any."""
