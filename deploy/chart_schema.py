@@ -50,9 +50,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "policies.inline": {
         "type": "object",
         "additionalProperties": False,
-        "patternProperties": {
-            "^[A-Za-z0-9._-]+\\.(yaml|txt)$": {"type": "string", "minLength": 1}
-        },
+        "patternProperties": {"^[A-Za-z0-9._-]+\\.(yaml|txt)$": {"type": "string", "minLength": 1}},
     },
     "policies.binary": {
         "type": "object",

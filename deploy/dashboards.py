@@ -56,7 +56,9 @@ def panels(rows: Mapping[str, list[Mapping[str, Any]]]) -> Iterator[dict[str, An
             y += -(-len(shown) * width // 24) * height
 
 
-def drawn(panel: Mapping[str, Any], kind: str, number: int, place: dict[str, int]) -> dict[str, Any]:
+def drawn(
+    panel: Mapping[str, Any], kind: str, number: int, place: dict[str, int]
+) -> dict[str, Any]:
     """One panel as Grafana has it."""
     options = {"reduceOptions": {"calcs": ["lastNotNull"]}} if kind == "stat" else {}
     return {

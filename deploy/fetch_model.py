@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fetches a checkpoint from a model hub, or from S3: the chart's ``model.source: hub`` and ``s3``.
 
-``moderation-worker-fetch-model hub OWNER/NAME COMMIT`` fills the cache under ``HF_HOME``, from which
-the worker then starts offline. ``HF_TOKEN``, ``HF_ENDPOINT`` (a mirror) and the proxies of the
-environment count. (``hf download`` does the same; but that program ends with exit code 1 after a
+``moderation-worker-fetch-model hub OWNER/NAME COMMIT`` fills the cache under ``HF_HOME``, from
+which the worker then starts offline. ``HF_TOKEN``, ``HF_ENDPOINT`` (a mirror) and the
+environment's proxies count. (``hf download`` does the same, but ends with exit code 1 after a
 download that went well where its two command-line libraries do not fit each other.)
 
 ``moderation-worker-fetch-model s3 s3://bucket/prefix DIRECTORY`` fetches the files that
@@ -99,8 +99,8 @@ def fetch_from_hub(repository: str, commit: str) -> None:
     """Fill the hub's cache.
 
     Raises:
-        HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError: what the hub or the way to it
-            said.
+        HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError: what the hub, or the way
+            to it, said.
     """
     from huggingface_hub import snapshot_download  # the S3 way does not need it
 
@@ -137,7 +137,9 @@ def main(arguments: list[str]) -> int:
             case ["s3", uri, target]:
                 fetch_from_s3(uri, Path(target))
             case _:
-                sys.stderr.write("usage: hub OWNER/NAME COMMIT, or s3 s3://bucket/prefix DIRECTORY\n")
+                sys.stderr.write(
+                    "usage: hub OWNER/NAME COMMIT, or s3 s3://bucket/prefix DIRECTORY\n"
+                )
                 return 2
     except Exception as error:  # the last line of an init container is all that anybody reads
         sys.stderr.write(f"error: {type(error).__name__}: {error}\n")

@@ -1,15 +1,15 @@
 """Plays the chart's scaling over curves of traffic: KEDA's and the HPA's own arithmetic.
 
-``python -m deploy.scaling --helm PATH`` writes the pictures of docs/scaling from the chart's default
-values; ``--check`` says which are out of date. What is modelled, with its source:
+``python -m deploy.scaling --helm PATH`` writes the pictures of docs/scaling from the chart's
+default values; ``--check`` says which are out of date. What is modelled, with its source:
 
 - KEDA's Kafka scaler: lag of a topic, capped at its partitions x lagThreshold
   (pkg/scalers/kafka_scaler.go, getTotalLag); the formula over the triggers; activation and cooldown
   (pkg/scaling/executor); fallback after more than ``failureThreshold`` failures in a row.
-- The HPA: ``ceil(value / target)`` unless within the tolerance of 10 %, the stabilization window, and
-  the policies over their periods (k8s.io/kubernetes/pkg/controller/podautoscaler).
-- A worker: a cold start, a constant rate, one partition at least; every change of the group stops all
-  of it for a moment; records in flight count as lag.
+- The HPA: ``ceil(value / target)`` unless within the tolerance of 10 %, the stabilization window,
+  and the policies over their periods (k8s.io/kubernetes/pkg/controller/podautoscaler).
+- A worker: a cold start, a constant rate, one partition at least; every change of the group stops
+  all of it for a moment; records in flight count as lag.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Load(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """The workers: events a second of one, and what the values say of delay and utilization; its cold
-    start, what a change of the group costs, how long an event is in flight."""
+    """The workers: events a second of one, and what the values say of delay and utilization; its
+    cold start, what a change of the group costs, how long an event is in flight."""
 
     events_per_s: float
     delay_s: float
@@ -162,8 +162,10 @@ class Scaler:
         return max(self.low, 1, min(self.high, pods))
 
 
-def play(load: Load, fleet: Fleet, spec: Mapping[str, Any], partitions: Sequence[int]) -> list[Moment]:
-    """The whole curve, a moment every ``STEP_S`` seconds. Topics share the traffic by partitions."""
+def play(
+    load: Load, fleet: Fleet, spec: Mapping[str, Any], partitions: Sequence[int]
+) -> list[Moment]:
+    """The whole curve, a moment every ``STEP_S`` seconds; traffic is spread over the partitions."""
     scaler = Scaler(spec, partitions)
     total = sum(partitions)
     pods = max(scaler.low, 0 if load.backlog == 0 and scaler.low == 0 else 1)
@@ -324,7 +326,8 @@ def pictures(helm: Path) -> dict[Path, str]:
     for name in ("day", "outage"):
         title, load = CURVES[name]
         made[PICTURES / f"{name}-lag-alone.svg"] = picture(
-            f"{title}; autoscaling.prometheus.address is empty", play(load, fleet, alone, PARTITIONS)
+            f"{title}; autoscaling.prometheus.address is empty",
+            play(load, fleet, alone, PARTITIONS),
         )
     return made
 

@@ -126,7 +126,9 @@ def test_each_person_has_a_dashboard_whose_rows_are_questions() -> None:
         assert all(p["title"].endswith("?") for p in board["panels"] if p["type"] == "row")
         places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
         assert len(set(places)) == len(places)
-        assert all(place["x"] + place["w"] <= 24 for place in (p["gridPos"] for p in board["panels"]))
+        assert all(
+            place["x"] + place["w"] <= 24 for place in (p["gridPos"] for p in board["panels"])
+        )
 
 
 def test_the_dashboards_are_those_of_their_source() -> None:

@@ -99,9 +99,7 @@ OUTAGES = {
         20,
         {"ModerationLagUnreadable"},
     ),
-    "a producer changed its format": Outage(
-        [worker(dead=60)], 12, {"ModerationDeadLetterRatio"}
-    ),
+    "a producer changed its format": Outage([worker(dead=60)], 12, {"ModerationDeadLetterRatio"}),
     "nothing can be read any more, since the start": Outage(
         [worker(events_per_minute=0, dead=60)], 12, {"ModerationDeadLetterRatio"}
     ),
@@ -202,9 +200,11 @@ def rhythm(night: int, day: int) -> str:
 
 def test_on_a_quiet_day_nothing_fires(tmp_path: Path) -> None:
     """With a night without events, a rolling restart, a blink of the store and a bad record."""
-    quiet = [
+    quiet: list[Worker | Series] = [
         worker("a", DAY, ready="1x600 0x4 1x840", lag="0x420 400x720 0x300"),
-        worker("b", DAY, partitions=(2, 3), ready="1x605 0x4 1x835", paused={"store": "_x700 0 60"}),
+        worker(
+            "b", DAY, partitions=(2, 3), ready="1x605 0x4 1x835", paused={"store": "_x700 0 60"}
+        ),
         worker("c", DAY, partitions=(4,), events_per_minute=0, dead=0),
         pod("kube_pod_status_phase", "0x600 1x5 0x835", phase="Pending"),
         pod(

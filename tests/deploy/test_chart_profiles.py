@@ -95,11 +95,15 @@ def test_the_trial_profile_alone_lets_a_demonstration_judge() -> None:
         if profile(path.stem).get("model", {}).get("allowDemonstration")
     }
     assert allowed == {"trial-cpu"}
-    assert yaml.safe_load(worker_yaml(rendered("trial-cpu")))["judge"]["allow_demonstration"] is True
+    assert (
+        yaml.safe_load(worker_yaml(rendered("trial-cpu")))["judge"]["allow_demonstration"] is True
+    )
 
 
 def test_the_remote_profile_has_no_model_and_no_card() -> None:
-    manifests = rendered("remote-judge", "--set", "settings.judge.remote.base_url=http://vllm:8000/v1")
+    manifests = rendered(
+        "remote-judge", "--set", "settings.judge.remote.base_url=http://vllm:8000/v1"
+    )
     assert "model" not in {each["name"] for each in pod_spec(manifests)["volumes"]}
     assert "nvidia" not in str(container(manifests)["resources"])
 

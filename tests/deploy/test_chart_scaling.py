@@ -72,7 +72,9 @@ def test_one_waiting_event_wakes_the_first_worker() -> None:
 
 def test_with_prometheus_the_rate_counts_and_an_outage_holds() -> None:
     spec = scaling("gpu-keda-sasl")
-    assert spec["advanced"]["scalingModifiers"]["formula"] == "min(topic_0 + topic_1 + judged, held)"
+    assert (
+        spec["advanced"]["scalingModifiers"]["formula"] == "min(topic_0 + topic_1 + judged, held)"
+    )
     queries = {
         each["name"]: each["metadata"]["query"]
         for each in spec["triggers"]

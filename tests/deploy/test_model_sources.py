@@ -67,14 +67,14 @@ def model_here(place: Place, *sets: str, values: str = "s3-irsa") -> Path:
         "Path(cached_file(source.location, 'config.json', revision=source.revision)).parent)"
     )
     asked = {**worker, "command": ["python", "-c", program, f"{CONFIG}/worker.yaml"]}
-    (place.path("/tmp")).mkdir(parents=True, exist_ok=True)  # noqa: S108
+    (place.path("/tmp")).mkdir(parents=True, exist_ok=True)
     done = place.run(asked)
     assert done.returncode == 0, told(done)
     return Path(done.stdout.strip().rpartition("model in ")[2])
 
 
 def test_the_image_is_offline_and_the_init_container_is_not() -> None:
-    """Merged as the kubelet merges: what the image sets stays unless the container says otherwise."""
+    """Merged as the kubelet merges: what the image sets stays unless the container says more."""
     assert image_environment()["HF_HUB_OFFLINE"] == "1"
     merged = Place(Path("/x"), SECRETS).environment(fetching())
     assert merged["HF_HUB_OFFLINE"] == "0"
@@ -155,7 +155,7 @@ def bucket(s3_server: S3Server) -> str:
 
 
 def from_s3(server: S3Server, uri: str, listing: str) -> dict[str, Any]:
-    """The init container of ``model.source: s3``, its values in a file as a user would have them."""
+    """The init container of ``model.source: s3``."""
     manifests = render("s3-irsa", *s3_sets(server, uri, listing))
     found: dict[str, Any] = pod_spec(manifests)["initContainers"][0]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def curve(name: str, spec: dict[str, Any]) -> list[Moment]:
 
 def changes(moments: list[Moment]) -> int:
     """How often the group was changed; each stops all of it."""
-    return sum(a.pods != b.pods for a, b in zip(moments, moments[1:], strict=False))
+    return sum(a.pods != b.pods for a, b in pairwise(moments))
 
 
 def percentile(moments: list[Moment], share: float) -> float:
@@ -64,7 +65,7 @@ def test_lag_of_all_topics_adds_up_to_one_demand(alone: dict[str, Any]) -> None:
 def test_a_spike_is_met_within_minutes_and_its_workers_leave_within_minutes(
     full: dict[str, Any],
 ) -> None:
-    """The wait is about a cold start, for everything that comes in it; then the tail is worked off."""
+    """The wait is about a cold start, for what comes in it; then the tail is worked off."""
     moments = curve("spike", full)
 
     assert max(each.delay_s for each in moments) <= 2 * FLEET.cold_start_s

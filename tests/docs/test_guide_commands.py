@@ -1,4 +1,4 @@
-"""Commands of the operations pages run against a release: helm's for real, kubectl's names checked."""
+"""Commands of the operations pages: helm's run against a release, kubectl's names are checked."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def test_every_helm_command_of_the_guide_works_in_the_order_it_is_given(release:
     for command in commands(GUIDE, "helm"):
         done = release.run(command)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-        if "moderation-trial" not in command and f"{NAME}-policies" in release.api.of_kind("ConfigMap"):
+        if "moderation-trial" not in command and f"{NAME}-policies" in release.api.of_kind(
+            "ConfigMap"
+        ):
             assert release.policies() == {"community.yaml", "scams.txt"}, command
 
 

@@ -160,6 +160,11 @@ SCHEMAS: dict[str, Schema] = {
     "PrometheusRule": resource(
         "monitoring.coreos.com/v1",
         "PrometheusRule",
-        closed("groups", groups=listed(closed("name rules", name=TEXT, rules=listed({"oneOf": [_ALERT, _RECORDED]})))),
+        closed(
+            "groups",
+            groups=listed(
+                closed("name rules", name=TEXT, rules=listed({"oneOf": [_ALERT, _RECORDED]}))
+            ),
+        ),
     ),
 }

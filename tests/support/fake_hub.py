@@ -1,4 +1,4 @@
-"""A model hub on this machine: enough of the Hugging Face API for ``hf download``, and a proxy's view."""
+"""A model hub on this machine: enough of the Hugging Face API for a download, also by a proxy."""
 
 from __future__ import annotations
 

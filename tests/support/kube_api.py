@@ -1,8 +1,8 @@
-"""A Kubernetes API on this machine, as far as ``helm`` needs one: it keeps objects and runs nothing.
+"""A Kubernetes API on this machine, as far as ``helm`` needs one: it keeps objects, runs nothing.
 
 Objects are created, read, listed by label, replaced, patched and deleted; nothing is scheduled, and
-patches of lists are merged by ``name``. The real thing validates; ``kubernetes_validate`` does that in
-tests/deploy/test_chart_renders.py.
+patches of lists are merged by ``name``. The real thing validates; ``kubernetes_validate`` does that
+in tests/deploy/test_chart_renders.py.
 """
 
 from __future__ import annotations
@@ -79,7 +79,11 @@ def merged(old: Any, new: Any) -> Any:
             else:
                 result[key] = merged(result.get(key), value)
         return result
-    if isinstance(old, list) and isinstance(new, list) and all("name" in each for each in old + new):
+    if (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and all("name" in each for each in old + new)
+    ):
         kept = {each["name"]: each for each in old}
         for each in new:
             if each.get("$patch") == "delete":
@@ -128,7 +132,9 @@ class KubeApi:
                     groups.append({"name": name, "versions": [found], "preferredVersion": found})
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         if path == "/openapi/v3":
-            paths = {root(each): {"serverRelativeURL": f"/openapi/v3/{root(each)}"} for each in KINDS}
+            paths = {
+                root(each): {"serverRelativeURL": f"/openapi/v3/{root(each)}"} for each in KINDS
+            }
             return {"paths": paths}
         if path.startswith("/openapi/v3/"):
             return openapi(path.removeprefix("/openapi/v3/"))
@@ -187,7 +193,9 @@ class KubeApi:
     def _listed(self, path: str, matched: re.Match[str], query: dict[str, list[str]]) -> Object:
         version = matched["group"] or "v1"
         kind = next(each for each in KINDS[version] if plural(each) == matched["plural"])
-        wanted = [term.split("=", 1) for term in query.get("labelSelector", [""])[0].split(",") if term]
+        wanted = [
+            term.split("=", 1) for term in query.get("labelSelector", [""])[0].split(",") if term
+        ]
         items = [
             each
             for name, each in self.objects.items()
@@ -248,7 +256,12 @@ def failure(code: int, reason: str, path: str) -> tuple[int, Object]:
     """A ``Status`` as the API answers one."""
     name = path.rsplit("/", 1)[-1]
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
-    return code, {**status, "reason": reason, "message": f'"{name}": {reason}', "details": {"name": name}}
+    return code, {
+        **status,
+        "reason": reason,
+        "message": f'"{name}": {reason}',
+        "details": {"name": name},
+    }
 
 
 @contextmanager
@@ -274,7 +287,10 @@ def kube_api() -> Iterator[KubeApi]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _respond
+        def __getattr__(self, name: str) -> object:  # do_GET, do_POST, do_PUT, do_PATCH, do_DELETE
+            if name.startswith("do_"):
+                return self._respond
+            raise AttributeError(name)
 
         def log_message(self, *_: object) -> None:
             """Keeps the test's output clean."""

@@ -1,4 +1,4 @@
-"""Runs a rendered container as a process: its command, the image's and the pod's environment merged."""
+"""Runs a rendered container as a process, the image's and the pod's environment merged."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Place:
         return subprocess.run(
             [*start, *given],
             env=environment,
-            cwd=self.path("/tmp"),  # noqa: S108 # the pod's
+            cwd=self.path("/tmp"),  # the pod's
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -104,4 +104,6 @@ class Place:
 
 def told(done: subprocess.CompletedProcess[str]) -> str:
     """What a process said, for a failing assertion."""
-    return json.dumps({"rc": done.returncode, "out": done.stdout[-2000:], "err": done.stderr[-2000:]})
+    return json.dumps(
+        {"rc": done.returncode, "out": done.stdout[-2000:], "err": done.stderr[-2000:]}
+    )

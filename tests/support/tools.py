@@ -20,8 +20,8 @@ INSTALL_TIMEOUT_S = 900
 class GoTool(NamedTuple):
     """A command of a Go module, at one version.
 
-    ``go install`` refuses a module whose ``go.mod`` replaces others (``replaces``); such a command is
-    built as a dependency of an empty module.
+    ``go install`` refuses a module whose ``go.mod`` replaces others (``replaces``); such a command
+    is built as a dependency of an empty module.
     """
 
     name: str

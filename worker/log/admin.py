@@ -103,7 +103,7 @@ async def create_topics(
 async def check_topics(
     admin: TopicAdmin, settings: Settings, inputs: Iterable[str]
 ) -> list[Finding]:
-    """One finding a topic: does it exist, take the largest record, have the partitions it should?"""
+    """One finding a topic: does it exist, take the largest record, have enough partitions?"""
     known = await admin.topics()
     outputs = output_topics(settings)
     return [
@@ -136,7 +136,7 @@ def _check(name: str, info: TopicInfo | None, settings: Settings, output: bool) 
             topic=name,
             ok=False,
             problem=f"has {info.partitions} partitions, topics.input_partitions says {wanted}",
-            fix=f"`kafka-topics.sh --alter --topic {name} --partitions {wanted}` (conversations move "
-            "between partitions), or lower topics.input_partitions",
+            fix=f"`kafka-topics.sh --alter --topic {name} --partitions {wanted}` (conversations "
+            "move between partitions), or lower topics.input_partitions",
         )
     return Finding(topic=name, ok=True)

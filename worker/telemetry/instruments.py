@@ -25,7 +25,7 @@ AGES = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
     *(1800.0, 3600.0, 21_600.0, 86_400.0),
 )
-"""Bounds of how late a verdict is: an objective of a second at one end, a day's outage at the other."""
+"""Bounds of how late a verdict is: an objective of a second at one end, a day away at the other."""
 CONTEXTS = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0)
 TOKENS = (128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 131072.0)
 
