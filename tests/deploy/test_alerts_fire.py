@@ -10,6 +10,8 @@ import pytest
 from tests.deploy.test_alerts import alerts
 from tests.support.rules import Fired, Series, Worker, counter, firing, played, series
 
+pytestmark = pytest.mark.timeout(1800)
+"""The first run builds Prometheus' checker from its source."""
 H = 60
 DAY = 24 * H
 

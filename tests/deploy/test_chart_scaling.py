@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support.chart import of_kind, only, render, worker_yaml
 from tests.support.promql import unknown
+from tests.support.rules import Worker, evaluated, played
 
 MORE = ("inputTopics[1].name=ide_conversations", "inputTopics[1].partitions=2")
 
@@ -83,6 +86,30 @@ def test_with_prometheus_the_rate_counts_and_an_outage_holds() -> None:
     assert set(queries) == {"judged", "held"}
     assert {name: unknown(query) for name, query in queries.items()} == {"judged": [], "held": []}
     assert all('job="moderation/rel-moderation-worker"' in query for query in queries.values())
+
+
+@pytest.mark.timeout(1800)
+def test_the_queries_say_what_the_formula_needs_in_prometheus_own_engine(tmp_path: Path) -> None:
+    """Twelve hundred events a minute of two workers each; then the store goes away for good."""
+    spec = scaling("gpu-keda-sasl")
+    queries = {
+        each["name"]: each["metadata"]["query"]
+        for each in spec["triggers"]
+        if each["type"] == "prometheus"
+    }
+    away = {"store": "_x20 0+60x20"}
+    workers = [
+        Worker(name=name, minutes=40, events_per_minute=1200, paused=away) for name in ("a", "b")
+    ]
+    scene = played(workers)
+    target = float(spec["advanced"]["scalingModifiers"]["target"])
+
+    (judged,) = evaluated(scene, queries["judged"], 15, tmp_path)
+    assert judged == pytest.approx(2 * 20 * 30 / 0.8, rel=0.01)
+    assert evaluated({}, queries["judged"], 15, tmp_path) == [0]
+    assert evaluated(scene, queries["held"], 15, tmp_path) == [1e9]
+    assert evaluated(scene, queries["held"], 25, tmp_path) == [2 * target]
+    assert evaluated({}, queries["held"], 25, tmp_path) == [1e9], "from zero nothing is held"
 
 
 def test_triggers_and_metadata_of_ones_own_are_let_through() -> None:

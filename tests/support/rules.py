@@ -19,6 +19,7 @@ RELEASE = {"job": "moderation/rel-moderation-worker", "namespace": "moderation"}
 _FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'
 _EVER = 'count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[%dm]))'
 _GOT = re.compile(r'alertname="(\w+)"')
+_VALUE = re.compile(r"} ([0-9.E+-]+)")
 
 Values = str
 """Promtool's own notation, a value a minute: ``0+60x120`` is a counter over two hours."""
@@ -145,7 +146,21 @@ def firing(scene: Series, at: int, folder: Path, *, values: str, ever: bool = Fa
     """
     rules = only(render(values, "alerts.enabled=true"), "PrometheusRule")["spec"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-    expression = _EVER % at if ever else _FIRING
+    return set(_GOT.findall(_told(scene, _EVER % at if ever else _FIRING, at, folder)))
+
+
+def evaluated(scene: Series, expression: str, at: int, folder: Path) -> list[float]:
+    """Values of an expression ``at`` a minute.
+
+    Raises:
+        Fired: promtool refused the expression or the series; its words.
+    """
+    (folder / "rules.yaml").write_text("groups: []\n")
+    told = _told(scene, expression, at, folder)
+    return [float(value) for value in _VALUE.findall(told.partition("got:")[2])]
+
+
+def _told(scene: Series, expression: str, at: int, folder: Path) -> str:
     test: dict[str, Any] = {
         "rule_files": ["rules.yaml"],
         "evaluation_interval": "1m",
@@ -172,4 +187,4 @@ def firing(scene: Series, at: int, folder: Path, *, values: str, ever: bool = Fa
     told = done.stdout + done.stderr
     if done.returncode and "got:" not in told:
         raise Fired(told)
-    return set(_GOT.findall(told))
+    return told
