@@ -309,7 +309,8 @@ def picture(title: str, moments: Sequence[Moment]) -> str:
     for tick in range(5):
         x = LEFT + tick / 4 * (WIDTH - LEFT - RIGHT)
         parts.append(
-            f'<text x="{x:.0f}" y="{height - 8}" text-anchor="middle" fill="#666">'
+            f'<text x="{x:.0f}" y="{height - 8}" text-anchor="{"end" if tick == 4 else "middle"}" '
+            'fill="#666">'
             f"{end * tick / 4 / per:.0f} {unit}</text>"
         )
     return "\n".join([*parts, "</svg>", ""])

@@ -13,11 +13,11 @@ import yaml
 from deploy.chart_reference import COMPOSE_JOB
 from deploy.dashboards import FOLDER, dashboards
 from tests.support.chart import VALUE_SETS, only, render
+from tests.support.measured import label_of, name_of
 from tests.support.pages import anchors
 from tests.support.promql import served, unknown, uses
 from tests.support.tools import REPOSITORY
 from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
 
 
 def rules(values: str = "default", *sets: str) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 TYPED = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 ENTRIES = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+NOTE = r'\{"code": "demonstration", "detail": "[^"]*"\}(, )?'
 BROKEN = "name: broken\nversion: one\nowner: a@example.com\ntopics: [chat]\n"
 
 
@@ -84,6 +85,7 @@ class Sick:
         printed = done.stdout
         for inside, outside in here.items():
             printed = printed.replace(outside, inside)
+        printed = re.sub(NOTE, "", printed)  # the page shows a model that is none
         return re.sub(r"(version 1  )[0-9a-f]{12}", r"\1POLICYHASH", printed)
 
 

@@ -33,7 +33,10 @@ async def test_a_worker_that_loads_its_model_says_that_it_is_not_ready(
         assert worker.metric("moderation_build_info") == 1
         await asyncio.to_thread(worker.wait_ready)
         assert worker.metric("moderation_ready") == 1
-        assert worker.metric("moderation_model_info", moderation_model_id="scripted") == 1
+        assert (
+            worker.metric("moderation_model_info", moderation_model_id="demonstration/scripted")
+            == 1
+        )
         assert worker.metric("moderation_policy_info", moderation_policy_name="chatter") == 1
 
 
