@@ -210,6 +210,8 @@ class Topics(Section):
     """Partitions for topics that ``topics create`` makes."""
     replication: Positive = 1
     """Replication factor for topics that ``topics create`` makes."""
+    input_partitions: dict[str, Positive] = {}
+    """Partitions of single input topics, by name, in place of ``partitions``."""
 
 
 class Stream(Section):
@@ -413,7 +415,7 @@ class Web(Section):
     """The worker's own pages: probes, metrics, console."""
 
     host: str = "127.0.0.1"
-    """Address to bind."""
+    """Address to bind; ``0.0.0.0`` is every IPv4 address, ``::`` every address of both families."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
     hosts: Names = ()
