@@ -27,8 +27,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 ANIMATION_FACTOR = 4
 """An animation may have this many times the pixels of the largest still, over all its frames."""
-MAX_FRAMES = 3_000
-"""Frames of one animation; more make the image too large to judge."""
 
 
 class DecodeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +113,6 @@ def _within(found: Container, limits: DecodeLimits) -> None:
     area, frames = found.width * found.height, len(found.frames)
     if area > limits.max_pixels:
         raise too_large(f"{found.width} x {found.height} pixels, over {limits.max_pixels}")
-    if frames > MAX_FRAMES:
-        raise too_large(f"{frames} frames, over {MAX_FRAMES}")
     if frames > 1 and area * frames > ANIMATION_FACTOR * limits.max_pixels:
         raise too_large(
             f"{frames} frames of {found.width} x {found.height} pixels, over "
