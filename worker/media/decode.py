@@ -57,10 +57,12 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
     """The views of one image in the order in which they are worth judging.
 
     ``total``: how many it takes to see everything; more than there are where the limit cut them.
+    ``scale``: pixels of the image for one of the model's, along either axis, in the finest of them.
     """
 
     frames: tuple[JudgeImage, ...]
     total: int
+    scale: float = 1.0
 
 
 class WorkGate(Protocol):
@@ -151,7 +153,13 @@ class _Looking:
 
     def look(self) -> Views:
         made, unmade = self._still() if len(self._found.frames) == 1 else self._moving()
-        return Views(frames=tuple(made[: self._limits.max_frames]), total=len(made) + unmade)
+        finest = self._tiles[0] if self._tiles else (0, 0, self._found.width, self._found.height)
+        longest = max(finest[2] - finest[0], finest[3] - finest[1])
+        return Views(
+            frames=tuple(made[: self._limits.max_frames]),
+            total=len(made) + unmade,
+            scale=round(max(1.0, longest / views.MODEL_SIDE), 2),
+        )
 
     def _still(self) -> tuple[list[JudgeImage], int]:
         size = views.bounded(self._found.width, self._found.height, views.STILL_SIDE)
