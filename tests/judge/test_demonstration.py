@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.support.views import make_snapshot
 from tests.support.worker_place import WorkerPlace
 from worker.checkpoints import TINY
 from worker.errors import ConfigurationError
@@ -15,6 +17,7 @@ from worker.judge.identity import is_demonstration, marked, refuse_demonstration
 from worker.judge.scripted import ScriptedJudge
 from worker.service import WorkerService
 from worker.settings import Settings
+from worker.web.health import HealthLimits, ready
 
 
 def settings(**judge: object) -> Settings:
@@ -75,3 +78,14 @@ def test_verdicts_call_it_what_it_is() -> None:
     assert (mark.demonstration, mark.family) == (True, "tiny")
     assert is_demonstration("demonstration/tiny")
     assert not is_demonstration("nvidia/Nemotron-3.5-Content-Safety")
+
+
+def test_readiness_and_console_say_what_judges() -> None:
+    """Whoever looks in the night sees it without knowing the settings."""
+    real = make_snapshot()
+    assert real.model is not None
+    toy = msgspec.structs.replace(real.model, id="demonstration/tiny")
+    shown = ready(msgspec.structs.replace(real, model=toy), HealthLimits())
+    assert "demonstration/tiny" in json.loads(shown.body())["demonstration"]
+    assert shown.notes == ready(real, HealthLimits()).notes
+    assert "demonstration" not in json.loads(ready(real, HealthLimits()).body())

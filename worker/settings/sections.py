@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ from worker.settings.load import (
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+
+logger = logging.getLogger(__name__)
 
 
 def _names(value: Any) -> Any:
@@ -318,16 +321,32 @@ class JudgeSettings(Section):
     engine: Literal["packed", "plain"] = "packed"
     """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
     as transformers does, which is slower and gives the same verdicts."""
-    numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
+    numerics: Literal["model", "int8", "fp8", "w8a16"] = "model"
     """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
-    activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
+    activations. ``fp8``: the same on Hopper, Ada and later. ``w8a16``: int8 weights alone, for
     cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
     under it."""
+    attention: Literal["auto", "triton", "reference", "cpu"] = "auto"
+    """What computes attention: ``triton`` on a GPU, ``cpu`` on a CPU, ``reference`` as plain matrix
+    products on any device, slowly. ``auto`` is the fastest there is. Verdicts name it."""
+
+    @field_validator("numerics", mode="before")
+    @classmethod
+    def _renamed(cls, value: object) -> object:
+        if value == "weights8":
+            logger.warning("judge.numerics: weights8 is now called w8a16; write that")
+            return "w8a16"
+        return value
+
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
     anything is judged."""
     prefill_tokens: Positive = 4096
-    """A context with more tokens of its own is computed in pieces of this size, between batches."""
+    """A context with more tokens of its own is computed in chunks of this size, between batches."""
+    memory_utilization: Annotated[float, Field(gt=0.1, le=1.0)] = 0.9
+    """Share of the device's memory that the judge plans with. Of ``max_batch``,
+    ``max_batch_tokens``, ``prefill_tokens``, ``think_lane``, ``prefix_bytes``, ``image_bytes`` and
+    ``image_keys_bytes`` those that are not set are lowered at start until they fit into it."""
     prefix_bytes: Positive = 2 * 1024**3
     """Device memory in which the keys and values of policies are pinned."""
     image_bytes: Positive = 256 * 1024**2
