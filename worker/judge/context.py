@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-EARLIER_MARK = "[Earlier in this conversation, for context only]"
-JUDGED_MARK = "[The message to judge]"
+from worker.text.control_strings import EARLIER_MARK, JUDGED_MARK
 
 
 def fold_context(earlier: Sequence[tuple[str, str]], judged: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from worker.judge.context import fold_context
+from worker.text.fold import VERSION
 
 _WEIGHTY = (".safetensors", ".json", ".jinja", ".model")
 _CHUNK = 1 << 20
@@ -24,6 +25,9 @@ def directory_digest(directory: Path) -> str:
 
 
 def template_digest(template: str) -> str:
-    """SHA-256 (hex) of the chat template and the format in which earlier turns are folded in."""
-    fold = fold_context([("user", "{earlier}")], "{judged}")
-    return hashlib.sha256(f"{len(template)}:{template}{fold}".encode()).hexdigest()
+    """SHA-256 (hex) of all that stands between a text and the model: the chat template, the format
+    in which earlier turns are quoted, and what texts are folded to (``worker.text.fold``).
+    """
+    quoted = fold_context([("user", "{earlier}")], "{judged}")
+    known = f"{len(template)}:{template}{quoted}fold {VERSION}"
+    return hashlib.sha256(known.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""From a request to the tokens in front of the model: neutralised, folded, rendered, measured."""
+"""From a request to the tokens in front of the model: sanitised, folded, rendered, measured."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from worker.judge.base import JudgeImage, JudgeRequest, Rubric, RubricMode
 from worker.judge.context import fold_context
 from worker.judge.decode import Context
 from worker.judge.loading import Checkpoint, encoder
-from worker.judge.neutralise import Neutraliser
 from worker.judge.pieces import Pieces, cut
 from worker.judge.template import CATEGORIES_SWITCH
+from worker.text.sanitise import Sanitiser
 
 ANSWER_TOKENS = 48
 """Room for the category line (and for a whole answer where it is decoded)."""
@@ -53,7 +53,7 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, ready to be rendered. ``names`` are the control strings that were defused."""
+    """One request, ready to be rendered. ``names`` are the control strings that were sanitised."""
 
     user: str
     response: str | None
@@ -76,7 +76,7 @@ class Prompter:
         self._checkpoint, self._context_budget = checkpoint, context_budget
         self._encode = encoder(checkpoint.tokenizer)
         tokenizer = checkpoint.tokenizer
-        self._neutralise = Neutraliser(
+        self._sanitise = Sanitiser(
             tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
         self._longest = max(len(piece) for piece in tokenizer.get_vocab())
@@ -84,7 +84,7 @@ class Prompter:
         self._image_id = checkpoint.model.config.image_token_id
 
     def prepare(self, request: JudgeRequest) -> Prepared:
-        """Defuse, fold in what fits of the earlier turns, render and tokenise; blocking.
+        """Sanitise, fold in what fits of the earlier turns, render and tokenise; blocking.
 
         Raises:
             Undecided: ``context_too_long`` where the judged turn does not fit whole, or
@@ -92,10 +92,10 @@ class Prompter:
         """
         room = self._room(request.rubric)
         self._refuse_hopeless(request, room)
-        user, found = self._neutralise(request.user.strip())
+        user, found = self._sanitise(request.user.strip())
         response = None
         if request.response is not None and request.response.strip():
-            response, more = self._neutralise(request.response.strip())
+            response, more = self._sanitise(request.response.strip())
             found |= more
         if not user:
             if request.image is None:
@@ -147,18 +147,18 @@ class Prompter:
     def _earlier(
         self, earlier: Sequence[tuple[str, str]], room: int
     ) -> tuple[list[tuple[str, str]], frozenset[str]]:
-        """The newest turns that may fit, oldest first, defused; and the control strings found."""
+        """The newest turns that may fit, oldest first, sanitised; and the control strings found."""
         budget = min(self._context_budget, room)
         turns: list[tuple[str, str]] = []
         found: frozenset[str] = frozenset()
         for role, text in reversed(earlier):
             if len(text) > budget * self._longest:
                 break
-            defused, names = self._neutralise(text.strip())
-            budget -= len(self._encode(f"{role}: {defused}\n"))
+            sanitised, names = self._sanitise(text.strip())
+            budget -= len(self._encode(f"{role}: {sanitised}\n"))
             if budget < 0:
                 break
-            turns.insert(0, (role, defused))
+            turns.insert(0, (role, sanitised))
             found |= names
         return turns, found
 

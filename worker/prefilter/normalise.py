@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal
 
-from worker.prefilter.lookalikes import unmasked
+from worker.text.lookalikes import unmasked
 
 Match = Literal["exact", "normalised", "loose"]
 LEVELS: tuple[Match, ...] = ("exact", "normalised", "loose")

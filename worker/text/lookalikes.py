@@ -40,6 +40,25 @@ _SCRIPTS = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
 _NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{_SCRIPTS}]")
 _BASIC = re.compile("[A-Za-z]")
 _WORD = re.compile(r"\w+")
+_MIXED = re.compile(f"[A-Za-z][{_SCRIPTS}]|[{_SCRIPTS}][A-Za-z]")
+_WHOLE = re.compile("[A-Za-z0-9_]{3,}")
+
+
+def imitated(text: str) -> str:
+    """The text with words that mix Latin letters and lookalikes of them in Latin letters alone.
+
+    A word with a letter that looks like no Latin one stays, and so do words of two letters: Δx, μm.
+    """
+    if not _MIXED.search(text):
+        return text
+
+    def word(match: re.Match[str]) -> str:
+        found = match[0]
+        latin = found.translate(_FOREIGN_TABLE)
+        mixed = latin != found and _BASIC.search(found) and _WHOLE.fullmatch(latin)
+        return latin if mixed else found
+
+    return _WORD.sub(word, text)
 
 
 def unmasked(text: str) -> str:

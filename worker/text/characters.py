@@ -1,0 +1,87 @@
+"""Classes of characters that more than one reader of text needs, each with its source.
+
+Ranges are those of Unicode 14, which Python 3.11 has; code points that a newer Unicode assigns
+belong to the same blocks.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+SLICE: Final = 1 << 15
+"""Characters handed to one call of C code: it holds the interpreter, and must soon let go of it."""
+
+_PLANES = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))
+"""Where marks are: scanning all of Unicode would take longer than loading everything else."""
+
+
+def ranges(codes: Iterable[int]) -> str:
+    """The code points as the inside of a character class of ``re``."""
+    pieces: list[str] = []
+    first = last = -2
+    for code in [*codes, sys.maxunicode + 2]:
+        if code == last + 1:
+            last = code
+            continue
+        if first >= 0:
+            pieces.append(
+                _escaped(first) if first == last else f"{_escaped(first)}-{_escaped(last)}"
+            )
+        first = last = code
+    return "".join(pieces)
+
+
+def _escaped(code: int) -> str:
+    return f"\\U{code:08x}"
+
+
+MARKS: Final = ranges(
+    code for plane in _PLANES for code in plane if unicodedata.category(chr(code)) in ("Mn", "Me")
+)
+"""Nonspacing and enclosing marks: what is drawn onto the character before it."""
+
+GENERIC_MARKS: Final = (
+    "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+)
+"""Marks that belong to no script of their own."""
+
+MARK_RUN: Final = 30
+"""Marks in a row that any language may need: Unicode's Stream-Safe Text Format (UAX #15)."""
+
+NO_WIDTH: Final = (
+    "\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0080-\U000e0fff"
+)
+"""What nobody sees, tags aside: Unicode's Default_Ignorable_Code_Point, other format and control
+characters that are no white space, and halves of surrogate pairs."""
+
+TAGS: Final = "\U000e0000-\U000e007f"
+"""ASCII that nobody sees; in the flags of regions it is part of what is seen."""
+
+UNSPACED: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u30ff\u3130-\u318f"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff"
+)
+"""Scripts that write no blank between words, and Hangul, whose particles are joined to the word."""
+
+
+def slices(text: str, size: int = SLICE) -> Iterator[str]:
+    """The text in pieces of at most ``size`` characters, cut at white space where there is any."""
+    start = 0
+    while len(text) - start > size:
+        cut = max(text.rfind(" ", start, start + size), text.rfind("\n", start, start + size)) + 1
+        end = cut if cut > start else start + size
+        yield text[start:end]
+        start = end
+    yield text[start:] if start else text
+
+
+def by_slices(change: Callable[[str], str], text: str) -> str:
+    """What ``change`` makes of the text, in calls that are short each."""
+    return change(text) if len(text) <= SLICE else "".join(map(change, slices(text)))
