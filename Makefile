@@ -38,8 +38,8 @@ bench: $(READY) ## Measure the pipeline, the judge and its engine; prints tables
 
 tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
 	@# A thread that waits sleeps: while it spins, any other load makes a step several times as long.
-	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/python -m worker.training.tiny build --out build/tiny $(ARGS)
-	@$(BIN)/python -m worker.training.tiny evaluate build/tiny
+	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(BIN)/python -m moderation_tools.training.tiny build --out build/tiny $(ARGS)
+	@$(BIN)/python -m moderation_tools.training.tiny evaluate build/tiny
 
 clean: ## Remove everything these commands made
 	rm -rf $(VENV) .tools .cache .demo build dist

@@ -11,7 +11,7 @@ import pytest
 from tests.support.cli import moderation_worker
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load_settings
-from worker.settings_section import Section
+from worker.settings.sections import Section
 
 SECRET = "hunter2-is-a-secret"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from worker.contracts.codes import DeadLetterCode, UndecidedReason
+from worker.codes import DeadLetterCode, UndecidedReason
 
 
 class WorkerError(Exception):

@@ -9,40 +9,85 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from worker import __version__, service_gauges
-from worker.accounts import Accounts
+from worker import __version__
+from worker.accounting.recorder import Accounts
 from worker.clock import Clock, SystemClock
 from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
-from worker.evaluation import Evaluator
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
-from worker.judge.kept import kept_by
+from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
+from worker.log.admin import output_topics
+from worker.log.factory import open_log
+from worker.log.runner import StreamRunner
 from worker.media.factory import open_store
 from worker.media.fetch import ImageFetcher
 from worker.media.local_files import LocalFileFetcher
-from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.policy.checks import ExampleResult
+from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.policy_examples import ExampleRunner
+from worker.processing.evaluator import Evaluator
+from worker.processing.examples import ExampleRunner
+from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
-from worker.stream.admin import output_topics
-from worker.stream.factory import open_log
-from worker.stream.runner import StreamRunner
 from worker.telemetry import instruments
+from worker.telemetry.aggregate import Observation
 from worker.telemetry.loop_probe import LoopProbe
+from worker.telemetry.names import Attribute
 from worker.telemetry.providers import Telemetry, configure
 from worker.telemetry.redact import publish
+from worker.web.console import ConsoleView
 from worker.web.health import Health, limits_of, live, ready
 from worker.web.recent import Recent
-from worker.web.sections import ConsoleView
 from worker.web.snapshot import WorkerSnapshot, policy_rows
+
+# The gauges that are read off a running service whenever somebody collects.
+
+
+def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
+    """Watch the service: stalled batch, dependencies away, policy problems, readiness."""
+    away = _Away()
+    instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
+    instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
+    instruments.policy_problems.watch(lambda: _problems(snapshot()))
+    instruments.paused.watch(lambda: away.seconds(snapshot()))
+
+
+def forget() -> None:
+    """Watch no longer: the service is closed."""
+    for gauge in (
+        instruments.batch_stalled,
+        instruments.ready,
+        instruments.policy_problems,
+        instruments.paused,
+    ):
+        gauge.watch(None)
+
+
+def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
+    count = len(snapshot.policy_problems) + len(snapshot.unready_topics)
+    return [(count, {})]
+
+
+class _Away:
+    """Since when each dependency has been away, as far as collections have seen it."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def seconds(self, snapshot: WorkerSnapshot) -> list[Observation]:
+        paused = snapshot.stream.paused_dependencies if snapshot.stream else ()
+        self._since = {name: self._since.get(name, snapshot.now) for name in paused}
+        return [
+            (snapshot.now - since, {Attribute.DEPENDENCY: name})
+            for name, since in self._since.items()
+        ]
+
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +226,7 @@ class WorkerService:
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
             _collect_less()
-            service_gauges.observe(self.snapshot, lambda: self.health()[1])
+            observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             watch = self.policies.watch(settings.policies.reload_s)
@@ -219,7 +264,7 @@ class WorkerService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.stop()
-        service_gauges.forget()
+        forget()
         self._watchdog.stop()
         await self.judge.stop()
         await self.fetcher.stop()

@@ -11,7 +11,7 @@ import pytest
 from tests.support.cli import Answer, moderation_worker
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.stream.base import Output
+from worker.records import Output
 
 WORDS = "a grenade behind the sofa"
 

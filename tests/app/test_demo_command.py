@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from moderation_tools.demo.scenario import script
 from tests.support.cli import moderation_worker
 from tests.support.kafka import free_ports
 from worker.checkpoints import TINY
-from worker.demo.scenario import script
 
 pytestmark = [
     pytest.mark.model,

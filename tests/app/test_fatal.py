@@ -8,8 +8,7 @@ from pathlib import Path
 from tests.support.canary import CANARY, assert_no_canary
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.stream.local_frames import Epoch, encode_frame
-from worker.stream.local_journal import Journal
+from worker.log.local.journal import Epoch, Journal, encode_frame
 
 
 def message(worker: WorkerProcess) -> str:

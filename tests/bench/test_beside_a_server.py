@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from worker.bench.engine.__main__ import main
+from moderation_tools.bench.engine.__main__ import main
 
 Server = tuple[str, list[tuple[int, ...]]]
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from worker.bench.engine.__main__ import main
-from worker.bench.engine.steady import marks
-from worker.bench.engine.verdicts import Rig
-from worker.bench.engine.workload import Lengths, Workload
+from moderation_tools.bench.engine.__main__ import main
+from moderation_tools.bench.engine.steady import marks
+from moderation_tools.bench.engine.verdicts import Rig
+from moderation_tools.bench.engine.workload import Lengths, Workload
 from worker.judge.engine.attention import attend_plainly
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.weights import TextWeights
-from worker.judge.loading import load
+from worker.judge.engine.model import TextWeights
+from worker.judge.local.loading import load
 from worker.settings import JudgeSettings
 
 NOT_NEEDED = ("msgspec", "pydantic", "opentelemetry", "aiokafka", "faust", "peft", "orjson")
@@ -26,7 +26,7 @@ NOT_NEEDED = ("msgspec", "pydantic", "opentelemetry", "aiokafka", "faust", "peft
 def test_the_engines_bench_needs_only_torch_and_transformers() -> None:
     """A machine with a GPU and nothing of the worker's other libraries can run it."""
     code = (
-        "import sys; import worker.bench.engine.__main__; "
+        "import sys; import moderation_tools.bench.engine.__main__; "
         f"print([name for name in {NOT_NEEDED!r} if name in sys.modules])"
     )
     imported = subprocess.run(
@@ -74,7 +74,7 @@ def test_cost_and_memory_are_marked_along_a_stream() -> None:
 def test_flops_are_those_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost model of a verdict lies within 5 % of what torch counts in a forward."""
     # Fused attention and oneDNN's product are not counted; their equals are.
-    monkeypatch.setattr("worker.judge.engine.matrix._ONEDNN", False)
+    monkeypatch.setattr("worker.judge.engine.quantization._ONEDNN", False)
     for room in ("before", "cascade"):
         monkeypatch.setattr(f"worker.judge.engine.{room}.attend", attend_plainly)
     model = load(JudgeSettings(model="tiny")).model

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from tests.support.policies import write_policy
 from worker.cli.policy import policy_group
 from worker.errors import DependencyUnavailable
-from worker.policy.checks import ExampleOutcome
+from worker.policy.examples import ExampleOutcome
 from worker.policy.model import Example, Policy
 from worker.policy.parse import load_policy
 

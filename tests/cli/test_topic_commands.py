@@ -13,13 +13,13 @@ from tests.support.policies import write_policy
 from worker.cli.deadletter import deadletter
 from worker.cli.quarantine import quarantine
 from worker.cli.topics import topics
-from worker.contracts.codes import DeadLetterCode
+from worker.codes import DeadLetterCode
 from worker.contracts.dead_letter import dead_letter_output
 from worker.contracts.samples import QUARANTINE_OUTPUT, RECORD
 from worker.errors import UnreadableRecord
+from worker.log.factory import open_writer
+from worker.records import Output, Record
 from worker.settings import load_settings
-from worker.stream.base import Output, Record
-from worker.stream.factory import open_writer
 
 SECRET = b"my secret \x1b[31mwords"
 

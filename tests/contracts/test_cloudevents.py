@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.records import event_document, input_record
-from worker.contracts.codes import DeadLetterCode as Code
+from worker.codes import DeadLetterCode as Code
 from worker.contracts.decode import Decoded, decode_event
 from worker.errors import UnreadableRecord
-from worker.stream.base import Headers
+from worker.records import Headers
 
 MAX_BYTES = 1 << 20
 TIME = "2026-01-01T00:00:00Z"

@@ -12,19 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import input_record
-from worker.contracts.codes import DeadLetterCode as Code
+from worker.codes import DeadLetterCode as Code
 from worker.contracts.dead_letter import (
     FIRST_BYTES,
+    MAX_HISTORY,
     dead_letter_output,
     original,
     parse_dead_letter,
 )
-from worker.contracts.failure import MAX_HISTORY
-from worker.contracts.records import record_size
+from worker.contracts.encode import record_size
 from worker.contracts.verdict import SourceRef
 from worker.errors import UnreadableRecord
-from worker.stream.base import Headers, Output, Record
-from worker.telemetry.names import Header
+from worker.records import Header, Headers, Output, Record
 
 ERROR = UnreadableRecord(Code.MISSING_FIELD, field="id", detail="is missing")
 TOPIC = "moderation.dead-letter"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.records import event_document, input_record
+from worker.codes import UndecidedReason as Reason
 from worker.contracts import limits
-from worker.contracts.codes import UndecidedReason as Reason
 from worker.contracts.decode import Decoded, decode_event
 from worker.contracts.encode import encode
 from worker.errors import Undecided

@@ -14,7 +14,7 @@ from worker.contracts.decode import Decoded, decode_event
 from worker.contracts.encode import encode
 from worker.contracts.event import Event, ImageRef, Message
 from worker.errors import UnreadableRecord
-from worker.stream.base import Headers
+from worker.records import Headers
 
 MAX_BYTES = 1 << 20
 header_names = st.sampled_from(

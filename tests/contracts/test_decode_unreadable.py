@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.records import event_document, input_record
-from worker.contracts.codes import DeadLetterCode as Code
+from worker.codes import DeadLetterCode as Code
 from worker.contracts.decode import decode_event
 from worker.errors import UnreadableRecord
 

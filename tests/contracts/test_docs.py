@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli.schema import schema
+from worker.codes import DeadLetterCode, SkippedReasoning, UndecidedReason
 from worker.contracts import limits
-from worker.contracts.code_table import code_tables
-from worker.contracts.codes import DeadLetterCode, SkippedReasoning, UndecidedReason
-from worker.telemetry.names import Header
+from worker.contracts.schema import code_tables
+from worker.records import Header
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")

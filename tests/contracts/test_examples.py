@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.support.kafka import Cluster
 from tests.support.kafka import kafka as kafka  # the fixture
-from worker.contracts.records import verdict_output
+from worker.contracts.encode import verdict_output
 from worker.contracts.samples import VERDICT
 
 pytestmark = pytest.mark.kafka

@@ -9,17 +9,17 @@ import msgspec
 import pytest
 
 from tests.support.records import input_record
-from worker.contracts.encode import encode
-from worker.contracts.event import Event
-from worker.contracts.records import (
+from worker.contracts.encode import (
     QuarantineRecord,
+    encode,
     quarantine_output,
     record_size,
     verdict_output,
 )
+from worker.contracts.event import Event
 from worker.contracts.samples import EVENT, RECORD, SOURCE, VERDICT
 from worker.contracts.verdict import Verdict
-from worker.stream.base import Headers, Output
+from worker.records import Headers, Output
 
 TRACE: Headers = (("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"),)
 AT = "2026-01-01T00:00:00.000Z"

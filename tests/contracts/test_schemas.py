@@ -15,14 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import event_document, input_record
+from worker.codes import DeadLetterCode, SkippedReasoning, UndecidedReason
 from worker.contracts import samples
 from worker.contracts.asyncapi import asyncapi
-from worker.contracts.codes import DeadLetterCode, SkippedReasoning, UndecidedReason
 from worker.contracts.decode import decode_event
-from worker.contracts.encode import encode
-from worker.contracts.export import documents, drift, export
-from worker.contracts.json_schema import CONTRACTS, json_schema
-from worker.contracts.records import verdict_output
+from worker.contracts.encode import encode, verdict_output
+from worker.contracts.schema import CONTRACTS, documents, drift, export, json_schema
 
 ROOT = Path(__file__).parents[2]
 ASYNCAPI_SCHEMA = ROOT / "tests" / "support" / "asyncapi-3.0.0.json.gz"

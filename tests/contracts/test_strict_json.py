@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contracts.codes import DeadLetterCode as Code
+from worker.codes import DeadLetterCode as Code
 from worker.contracts.limits import MAX_DEPTH
 from worker.contracts.strict_json import OUT_OF_RANGE, TWICE, read_json
 from worker.errors import UnreadableRecord

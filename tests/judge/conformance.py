@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from worker.contracts.codes import SkippedReasoning, UndecidedReason
+from worker.codes import SkippedReasoning, UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.judge.base import Judge, JudgeImage, Judgement, JudgeRequest, ThinkPlan
+from worker.guard.render import custom_policy, custom_taxonomy
+from worker.guard.taxonomy import FLOOR
+from worker.images import JudgeImage
+from worker.judge.base import Judge
+from worker.judgement import Judgement, JudgeRequest, ThinkPlan
 from worker.policy.passes import builtin_rubric, make_rubric
-from worker.policy.render import custom_policy, custom_taxonomy
-from worker.policy.taxonomy import FLOOR
 
 STOCK = builtin_rubric(())
 RUBRICS = (

@@ -12,9 +12,9 @@ import torch
 
 from tests.support.checkpoints import make_checkpoint
 from tests.support.faulty_device import FaultyDevice
-from worker.judge.device import Device
-from worker.judge.loading import encoder
-from worker.judge.local import LocalJudge
+from worker.judge.local.device import Device
+from worker.judge.local.judge import LocalJudge
+from worker.judge.local.loading import encoder
 from worker.settings import JudgeSettings
 
 

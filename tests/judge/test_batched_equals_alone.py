@@ -13,14 +13,14 @@ from tests.support import oracle
 from tests.support.checkpoints import WINDOW
 from tests.support.judge_cases import requests
 from worker.errors import Undecided
-from worker.judge.base import Judgement
-from worker.judge.decode import Context, GreedyStream, Writing, last_logits
-from worker.judge.labelling import Limits
-from worker.judge.loading import load, load_model
-from worker.judge.local import LocalJudge
-from worker.judge.prompt import Prompter
-from worker.judge.reading import Trace, TraceAsk
-from worker.judge.tracing import PlainTraces
+from worker.judge.local.judge import LocalJudge
+from worker.judge.local.label_scores import Limits
+from worker.judge.local.loading import load, load_model
+from worker.judge.local.prompt import Prompter
+from worker.judge.local.reasoning import PlainTraces
+from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.reference.decode import Context, GreedyStream, Writing, last_logits
+from worker.judgement import Judgement
 from worker.settings import JudgeSettings
 
 CASES = 200
@@ -135,9 +135,9 @@ def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) ->
 
 def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
     """One row a forward or thirty-two: the same readings."""
-    from worker.judge.prompt import answer_budget
-    from worker.judge.reading import Ask, Reading
-    from worker.judge.scoring import plain_reader
+    from worker.judge.local.batch_scoring import plain_reader
+    from worker.judge.local.prompt import answer_budget
+    from worker.judge.local.requests import Ask, Reading
 
     plain = load(JudgeSettings(model=str(checkpoint)))
     prompter = Prompter(plain, context_budget=256)

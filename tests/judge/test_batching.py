@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.judge.batching import pick_packed, pick_padded
-from worker.judge.decode import Context, chunks
+from worker.judge.local.scheduler import pick_packed, pick_padded
+from worker.judge.reference.decode import Context, chunks
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.judgements import judgement, policy, thought
-from worker.contracts.codes import SkippedReasoning, UndecidedReason
+from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
 from worker.errors import DependencyUnavailable, Undecided, WorkerError
-from worker.judge.base import JudgeImage, Judgement, JudgeRequest, Rubric, ThinkPlan
-from worker.judge.cache import CachingJudge
-from worker.judge.request_key import RequestKeys
+from worker.images import JudgeImage
+from worker.judge.cache import CachingJudge, RequestKeys
 from worker.judge.scripted import ScriptedJudge
+from worker.judgement import Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.outcome.decide import decide
 from worker.outcome.passes import PassResult
 from worker.policy.floor import FLOOR_THRESHOLD

@@ -13,8 +13,8 @@ import torch
 
 from tests.judge.conformance import RUBRICS, request
 from worker.errors import DependencyUnavailable, FatalError
-from worker.judge.base import Judgement
-from worker.judge.reading import Ask
+from worker.judge.local.requests import Ask
+from worker.judgement import Judgement
 
 Open = Callable[..., Awaitable[Any]]
 WAIT_S = 20.0

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from tests.judge.conformance import check, request
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, FatalError, Undecided
-from worker.judge.base import JudgeImage, Judgement, JudgeRequest
-from worker.judge.loading import encoder
-from worker.judge.reading import Ask
+from worker.images import JudgeImage
+from worker.judge.local.loading import encoder
+from worker.judge.local.requests import Ask
 from worker.judge.watchdog import HUNG_DEVICE_EXIT
+from worker.judgement import Judgement, JudgeRequest
 
 Open = Callable[..., Awaitable[Any]]
 MARK = "xyzzy"

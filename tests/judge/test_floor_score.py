@@ -8,14 +8,13 @@ import pytest
 
 from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
-from worker.judge.base import Side
-from worker.judge.decode import Context
-from worker.judge.labelling import Limits
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import encoder
-from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import plain_reader
+from worker.judge.local.batch_scoring import plain_reader
+from worker.judge.local.label_scores import Limits, answer_tokens
+from worker.judge.local.loading import encoder
+from worker.judge.local.requests import Ask, Reading
+from worker.judge.reference.decode import Context
 from worker.judge.think import concluded
+from worker.judgement import Side
 from worker.policy.passes import builtin_rubric
 
 TOKENIZER = make_tokenizer()

@@ -8,14 +8,13 @@ import pytest
 
 from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.decode import Context
-from worker.judge.labelling import Limits, side
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import encoder
-from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import plain_reader
+from worker.judge.local.batch_scoring import plain_reader
+from worker.judge.local.label_scores import Limits, answer_tokens, side
+from worker.judge.local.loading import encoder
+from worker.judge.local.requests import Ask, Reading
+from worker.judge.reference.decode import Context
 from worker.policy.passes import builtin_rubric
 
 TOKENIZER = make_tokenizer()

@@ -18,10 +18,10 @@ from tests.support.checkpoints import (
     make_tokenizer,
 )
 from worker.errors import ConfigurationError, DependencyUnavailable
-from worker.judge.base import JudgeRequest
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import PINNED_REVISIONS, choose_device, encoder, load, resolve
-from worker.judge.local import LocalJudge
+from worker.judge.local.judge import LocalJudge
+from worker.judge.local.label_scores import answer_tokens
+from worker.judge.local.loading import PINNED_REVISIONS, choose_device, encoder, load, resolve
+from worker.judgement import JudgeRequest
 from worker.policy.passes import builtin_rubric
 from worker.settings import JudgeSettings
 
@@ -118,7 +118,7 @@ def test_an_adapter_of_another_shape_is_refused_by_its_module(copy: Path, tmp_pa
 
 
 def test_an_adapter_that_names_another_hub_base_is_refused(copy: Path) -> None:
-    from worker.judge.adapters import check_adapter
+    from worker.judge.local.lora import check_adapter
 
     config = copy / "adapter" / "adapter_config.json"
     values = json.loads(config.read_text())
@@ -243,7 +243,7 @@ async def test_the_start_says_how_long_it_took(
 ) -> None:
     """Loading and the first case apart: the second is where compiling takes its minute."""
     judge = LocalJudge(settings(checkpoint), min_constant=0.0)
-    with caplog.at_level("INFO", logger="worker.judge.local"):
+    with caplog.at_level("INFO", logger="worker.judge.local.judge"):
         await judge.start()
     await judge.stop()
     assert "loaded in" in caplog.text

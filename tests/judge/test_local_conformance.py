@@ -8,7 +8,7 @@ import pytest
 
 from tests.judge.conformance import JudgeConformance
 from worker.judge.base import Judge
-from worker.judge.local import LocalJudge
+from worker.judge.local.judge import LocalJudge
 from worker.settings import JudgeSettings
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from worker.errors import ConfigurationError
-from worker.judge import card
 from worker.judge.engine.plan import GIB
 from worker.judge.engine.shapes import config_4b
-from worker.judge.loading import placed
-from worker.judge.memory import PROCESS, refuse_too_large
+from worker.judge.local import memory as card
+from worker.judge.local.loading import placed
+from worker.judge.local.memory import PROCESS, refuse_too_large
 from worker.settings import JudgeSettings
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.base import Rubric
-from worker.judge.parse import parse_answer, split_categories, split_trace
+from worker.guard.answer import parse_answer, split_categories, split_trace
+from worker.judgement import Rubric
 from worker.policy.passes import builtin_rubric
 
 BUILTIN = builtin_rubric(())

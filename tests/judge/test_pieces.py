@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.judge.conformance import IMAGE, RUBRICS, request
-from worker.judge.base import Rubric
-from worker.judge.loading import Checkpoint, encoder, load
-from worker.judge.pieces import cut
-from worker.judge.prompt import Prompter, _Shape
+from worker.judge.local.loading import Checkpoint, encoder, load
+from worker.judge.local.prompt import Prompter, _Shape
+from worker.judge.local.segments import cut
+from worker.judgement import Rubric
 from worker.policy.passes import make_rubric
 from worker.settings import JudgeSettings
 

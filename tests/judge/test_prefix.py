@@ -16,15 +16,13 @@ from tests.support import oracle
 from tests.support.checkpoints import WINDOW, make_tokenizer
 from tests.support.judge_cases import requests
 from tests.support.script_model import ScriptModel
-from worker.judge.base import JudgeRequest, ThinkPlan
-from worker.judge.decode import Context, GreedyStream, Writing
-from worker.judge.labelling import Limits
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import encoder, load
-from worker.judge.prefix import Prefix
-from worker.judge.prompt import Prompter
-from worker.judge.reading import Ask, Reading
-from worker.judge.scoring import plain_reader
+from worker.judge.local.batch_scoring import plain_reader
+from worker.judge.local.label_scores import Limits, answer_tokens
+from worker.judge.local.loading import encoder, load
+from worker.judge.local.prompt import Prompter
+from worker.judge.local.requests import Ask, Reading
+from worker.judge.reference.decode import Context, GreedyStream, Prefix, Writing
+from worker.judgement import JudgeRequest, ThinkPlan
 from worker.policy.passes import builtin_rubric
 from worker.settings import JudgeSettings
 

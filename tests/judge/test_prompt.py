@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.judge.conformance import IMAGE, RUBRICS, request
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
-from worker.judge.context import EARLIER_MARK, JUDGED_MARK
-from worker.judge.loading import Checkpoint, load
-from worker.judge.prompt import NO_TEXT, Prepared, Prompter
-from worker.judge.template import reference_prompt
+from worker.guard.context import EARLIER_MARK, JUDGED_MARK
+from worker.guard.template import reference_prompt
+from worker.judge.local.loading import Checkpoint, load
+from worker.judge.local.prompt import NO_TEXT, Prepared, Prompter
 from worker.settings import JudgeSettings
 
 

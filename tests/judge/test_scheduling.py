@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.judge.conformance import RUBRICS, request
 from tests.support.worker_place import eventually
-from worker.judge.reading import Ask
+from worker.judge.local.requests import Ask
 
 Open = Callable[..., Awaitable[Any]]
 

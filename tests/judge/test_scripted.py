@@ -8,12 +8,13 @@ import time
 import pytest
 
 from tests.judge.conformance import IMAGE, RUBRICS, JudgeConformance, request
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.judge.base import Judge, ThinkPlan
+from worker.guard.taxonomy import FLOOR
+from worker.judge.base import Judge
 from worker.judge.factory import open_judge
 from worker.judge.scripted import ScriptedJudge
-from worker.policy.taxonomy import FLOOR
+from worker.judgement import ThinkPlan
 from worker.settings import JudgeSettings
 
 WORDS = {"grenade": "Guns and Illegal Weapons", "darn": "Profanity", "zib": FLOOR}

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.judge.conformance import request
-from worker.judge.reading import Ask
-from worker.stream.base import Record
+from worker.judge.local.requests import Ask
+from worker.records import Record
 from worker.telemetry import instruments
 from worker.telemetry.event_span import event_span, kept_context
 from worker.telemetry.names import Attribute, Metric, Span

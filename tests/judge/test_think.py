@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from tests.judge.conformance import request
-from worker.judge.base import Side, ThinkPlan
-from worker.judge.conclusion import conclusion
-from worker.judge.reading import TraceAsk
-from worker.judge.think import wanted
+from worker.judge.local.requests import TraceAsk
+from worker.judge.think import conclusion, wanted
+from worker.judgement import Side, ThinkPlan
 
 Open = Callable[..., Awaitable[Any]]
 ALWAYS = ThinkPlan(when="always", max_tokens=64, deadline_s=30.0)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.judge.conformance import request
 from worker.clock import ManualClock
-from worker.judge.base import ThinkPlan
-from worker.judge.think_budget import ThinkBudget
+from worker.judge.think import ThinkBudget
+from worker.judgement import ThinkPlan
 
 Open = Callable[..., Awaitable[Any]]
 PLAN = ThinkPlan(when="always", max_tokens=64, deadline_s=30.0)

@@ -6,11 +6,11 @@ import pytest
 
 from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
-from worker.judge.decode import Context
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import encoder
-from worker.judge.reading import Trace, TraceAsk
-from worker.judge.tracing import PlainTraces
+from worker.judge.local.label_scores import answer_tokens
+from worker.judge.local.loading import encoder
+from worker.judge.local.reasoning import PlainTraces
+from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.reference.decode import Context
 
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)

@@ -12,8 +12,8 @@ import torch
 
 from tests.judge.conformance import IMAGE, request
 from worker.errors import ConfigurationError
-from worker.judge.base import Judgement, ThinkPlan
-from worker.judge.engine.fusing import graphs
+from worker.judge.engine.compile_warmup import graphs
+from worker.judgement import Judgement, ThinkPlan
 from worker.telemetry import instruments
 
 Open = Callable[..., Awaitable[Any]]

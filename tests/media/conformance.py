@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.media.base import ObjectKey, ObjectStore
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from worker.clock import SystemClock
 from worker.contracts.event import ImageRef
-from worker.media.base import FetchedImage, ObjectStore
+from worker.images import FetchedImage
+from worker.media.base import ObjectStore
 from worker.media.fetch import ImageFetcher
 from worker.settings import Store
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.support.images import animated, encoded, pixel, plain, png_chunk, quarters
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 from worker.media import animation
 from worker.media.decode import ANIMATION_FACTOR, DecodeLimits, decode
 

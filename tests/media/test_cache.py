@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 from worker.media.base import ObjectKey
 from worker.media.cache import Decoded, ImageCache
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.media.conformance import BUCKET, StoreConformance, key
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 from worker.media.base import ObjectKey
 from worker.media.directory import DirectoryStore

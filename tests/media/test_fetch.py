@@ -14,7 +14,7 @@ from tests.media.fetching import errors, fetched, fetching, ref, refs, until
 from tests.support.images import animated, encoded, noise, plain, quarters
 from tests.support.stores import MemoryStore
 from worker.clock import SystemClock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
 from worker.media.directory import DirectoryStore

@@ -15,8 +15,8 @@ from tests.support.images import encoded, quarters
 from tests.support.stores import MemoryStore
 from worker.contracts.event import ImageRef
 from worker.errors import DependencyUnavailable
+from worker.images import FetchedImage
 from worker.media.attempts import Attempts
-from worker.media.base import FetchedImage
 from worker.media.directory import DirectoryStore
 from worker.media.fetch import ImageFetcher
 from worker.media.s3 import S3Store

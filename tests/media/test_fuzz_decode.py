@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.support.images import animated, encoded, plain, quarters
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.media.decode import DecodeLimits, decode
 from worker.media.pixels import STILL_SIDE

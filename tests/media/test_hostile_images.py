@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.support.images import encoded, noise, plain, png, png_chunk, quarters
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.media.decode import DecodeLimits, decode
 from worker.media.probe import MAX_CHUNKS, MAX_SCANS, MAX_SUB_BLOCKS

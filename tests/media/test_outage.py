@@ -7,14 +7,7 @@ import pytest
 from worker.clock import ManualClock
 from worker.errors import DependencyUnavailable
 from worker.media.base import ObjectKey
-from worker.media.outage import (
-    COOLDOWN_S,
-    MAX_COOLDOWN_S,
-    MIN_EVENTS,
-    STRIKES,
-    WINDOW_S,
-    Outage,
-)
+from worker.media.outage import COOLDOWN_S, MAX_COOLDOWN_S, MIN_EVENTS, STRIKES, WINDOW_S, Outage
 
 
 def key(name: object) -> ObjectKey:

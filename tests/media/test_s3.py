@@ -10,7 +10,7 @@ import pytest
 
 from tests.media.conformance import BUCKET, StoreConformance, key
 from tests.support.s3 import S3Server
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 from worker.media.base import ObjectKey
 from worker.media.factory import open_store

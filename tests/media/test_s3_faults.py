@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.faulty_s3 import Fault, FaultyS3
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 from worker.media.base import ObjectKey
 from worker.media.s3 import ATTEMPTS, CHECK_KEY, S3Store

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.judgements import judgement, policy
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
-from worker.media.base import FetchedImage
+from worker.guard.taxonomy import FLOOR
+from worker.images import FetchedImage
 from worker.outcome.decide import decide, undecided
 from worker.outcome.passes import PassResult
 from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Thresholds
-from worker.policy.taxonomy import FLOOR
 
 
 def judged(

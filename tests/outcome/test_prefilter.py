@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.judgements import judgement, policy
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, CategoryVerdict, PrefilterHit, Severity
+from worker.guard.taxonomy import FLOOR
 from worker.outcome.decide import Decision, decide, undecided
 from worker.outcome.passes import PassResult
 from worker.outcome.prefilter import settled, settles, with_hits
@@ -23,7 +24,6 @@ from worker.policy.model import (
     Prefilter,
     PrefilterList,
 )
-from worker.policy.taxonomy import FLOOR
 
 SCAMS = PrefilterList(
     name="scams", decide="unsafe", category="Fraud/Deception", severity="low", phrases=("x",)

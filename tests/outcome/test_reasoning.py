@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.support.judgements import judgement, policy, side, thought
-from worker.judge.base import Thought
+from worker.guard.taxonomy import FLOOR
+from worker.judgement import Thought
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult
 from worker.outcome.reasoning import shorten
 from worker.policy.model import BuiltinPass, Think, Thresholds
-from worker.policy.taxonomy import FLOOR
 
 
 def decided(

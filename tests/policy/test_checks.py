@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.policies import make_policy
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.policy.checks import CONCURRENCY, ExampleOutcome, check_examples
+from worker.policy.examples import CONCURRENCY, ExampleOutcome, check_examples
 from worker.policy.model import Example, Policy
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli.policy import policy_group
+from worker.guard.taxonomy import BUILTIN
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_THRESHOLD
 from worker.policy.model import (
     Actions,
@@ -26,7 +27,6 @@ from worker.policy.model import (
     Think,
     Thresholds,
 )
-from worker.policy.taxonomy import BUILTIN
 from worker.prefilter.pictures import DEFAULT_DISTANCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"

@@ -10,18 +10,19 @@ import pytest
 
 from tests.support.policies import make_policy, policy_yaml
 from worker.errors import PolicyError
-from worker.policy import render
-from worker.policy.carveout import carves_out, lifts_ban
+from worker.guard import render
+from worker.guard.taxonomy import BUILTIN, FLOOR
 from worker.policy.floor import (
     FLOOR_ACTION,
     FLOOR_SEVERITY,
     FLOOR_THRESHOLD,
     assert_floor,
+    carves_out,
+    lifts_ban,
 )
 from worker.policy.model import BuiltinPass, CustomPass, Policy
 from worker.policy.parse import parse_policy
 from worker.policy.passes import make_rubric, passes
-from worker.policy.taxonomy import BUILTIN, FLOOR
 
 
 def problem_of(**fields: Any) -> PolicyError:

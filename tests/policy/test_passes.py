@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.policies import make_policy, write_policy
+from worker.guard.taxonomy import BUILTIN, FLOOR
 from worker.policy.parse import load_policy
 from worker.policy.passes import passes
-from worker.policy.taxonomy import BUILTIN, FLOOR
 
 
 def test_the_stock_taxonomy_is_one_pass_without_text() -> None:

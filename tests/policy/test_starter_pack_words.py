@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from moderation_tools.training.tiny.languages import FOREIGN_HARMFUL, FOREIGN_NEUTRAL
+from moderation_tools.training.tiny.lexicon import FUNCTION_WORDS, NEUTRAL, category_of
+from worker.guard.taxonomy import BUILTIN
 from worker.policy.model import Example, Policy
 from worker.policy.parse import load_policy
-from worker.policy.taxonomy import BUILTIN
-from worker.training.tiny.languages import FOREIGN_HARMFUL, FOREIGN_NEUTRAL
-from worker.training.tiny.lexicon import FUNCTION_WORDS, NEUTRAL, category_of
 
 POLICIES = Path(__file__).parents[2] / "policies"
 CASES = [

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.policies import write_policy
 from worker.errors import PolicyError
-from worker.policy.watch import DirectoryWatch
+from worker.policy.directory import DirectoryWatch
 
 
 class Busy(DirectoryWatch):

@@ -12,18 +12,18 @@ import pytest
 from tests.support.images import encoded, noise
 from tests.support.policies import make_policy
 from worker.clock import ManualClock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import Event, ImageRef, Message
 from worker.contracts.verdict import PrefilterHit, SourceRef, Verdict
 from worker.errors import Undecided
-from worker.evaluation import Evaluator
-from worker.judge.base import Judgement, JudgeRequest
+from worker.images import FetchedImage
 from worker.judge.cache import CachingJudge
 from worker.judge.scripted import ScriptedJudge
-from worker.media.base import FetchedImage
+from worker.judgement import Judgement, JudgeRequest
 from worker.media.decode import DecodeLimits, decode
 from worker.policy.model import Policy
-from worker.policy_examples import ExampleRunner
+from worker.processing.evaluator import Evaluator
+from worker.processing.examples import ExampleRunner
 
 SOURCE = SourceRef(topic="in", partition=0, offset=0, timestamp=0)
 PICTURE = encoded(noise(48, 48))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.bench.prefilter import matcher, search_seconds
+from moderation_tools.bench.prefilter import matcher, search_seconds
 from worker.prefilter import phrases
 from worker.prefilter.normalise import Match
 from worker.prefilter.phrases import PhraseList, PhraseMatcher

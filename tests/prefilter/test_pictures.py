@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.images import encoded, noise, plain
-from worker.media.base import FetchedImage
+from worker.images import FetchedImage
 from worker.media.decode import DecodeLimits, decode
 from worker.prefilter.pictures import ImageList, ImageMatcher, phash_of
 

@@ -15,10 +15,9 @@ from tests.support.bad_input import BadInput, bad_inputs
 from tests.support.worker_place import WorkerPlace
 from tests.support.worker_process import WorkerProcess
 from worker.contracts.dead_letter import parse_dead_letter
-from worker.contracts.records import QuarantineRecord
+from worker.contracts.encode import QuarantineRecord
 from worker.contracts.verdict import Verdict
-from worker.stream.base import Output, Record
-from worker.telemetry.names import Header
+from worker.records import Header, Output, Record
 
 
 class Ended(msgspec.Struct, kw_only=True):

@@ -13,9 +13,9 @@ from tests.support.kafka import Cluster
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import ROOT, misjudge_command
 from worker.contracts.dead_letter import parse_dead_letter
-from worker.contracts.records import QuarantineRecord
+from worker.contracts.encode import QuarantineRecord
 from worker.contracts.verdict import Verdict
-from worker.stream.base import Output, Record
+from worker.records import Output, Record
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

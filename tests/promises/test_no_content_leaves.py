@@ -9,7 +9,7 @@ from tests.support.canary import CANARY, assert_no_canary, hostile_text, hostile
 from tests.support.otlp import collector
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.stream.base import Output
+from worker.records import Output
 
 HEADERS = ((f"x-{CANARY}", CANARY.encode()), ("traceparent", CANARY.encode()))
 PAGES = ("/", "/console.json", "/healthz", "/readyz", "/metrics")

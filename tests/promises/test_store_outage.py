@@ -11,7 +11,7 @@ from tests.support.faulty_s3 import FaultyS3, faulty_s3
 from tests.support.images import encoded, plain
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.stream.base import Output
+from worker.records import Output
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",

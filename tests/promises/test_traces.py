@@ -9,7 +9,8 @@ from tests.support.images import encoded, plain
 from tests.support.otlp import collector
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.telemetry.names import Header, Span
+from worker.records import Header
+from worker.telemetry.names import Span
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADERS = (

@@ -10,8 +10,8 @@ import msgspec
 from tests.support.images import animated, encoded, noise, plain, png
 from tests.support.records import event_document
 from tests.support.worker_place import WorkerPlace
-from worker.contracts.codes import DeadLetterCode, UndecidedReason
-from worker.stream.base import Headers
+from worker.codes import DeadLetterCode, UndecidedReason
+from worker.records import Headers
 
 MAX_EVENT_BYTES = 10 * 1024 * 1024
 HEADERS: Headers = (("x-own", b"\x00\xff bytes"), ("twice", b"1"), ("twice", None))

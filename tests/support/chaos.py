@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.stream.base import Record
+from worker.records import Record
 
 Source = tuple[str, int, int]
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from tests.support.checkpoints import make_checkpoint
-from worker.judge.decode import Context
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Ask
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Ask
+from worker.judge.reference.decode import Context
 from worker.policy.passes import builtin_rubric
 
 WINDOW = 48

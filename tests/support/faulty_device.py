@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from worker.errors import Undecided
-from worker.judge.device import Device, Fault, Prefill, Traces
-from worker.judge.reading import Ask, Reading, Trace, TraceAsk
+from worker.judge.local.device import Device, Fault, Prefill, Traces
+from worker.judge.local.requests import Ask, Reading, Trace, TraceAsk
 
 
 class FaultyDevice:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -6,10 +6,11 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-from worker.judge.base import JudgeImage, JudgeRequest, Rubric, ThinkPlan
+from worker.guard.render import custom_policy, custom_taxonomy
+from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.images import JudgeImage
+from worker.judgement import JudgeRequest, Rubric, ThinkPlan
 from worker.policy.passes import builtin_rubric, make_rubric
-from worker.policy.render import custom_policy, custom_taxonomy
-from worker.policy.taxonomy import BUILTIN, FLOOR
 
 WORDS = (
     *("how", "do", "I", "bake", "bread", "with", "the", "assistant", "rating", "gun", "safe"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.contracts.verdict import ContextUse
-from worker.judge.base import CategoryScore, Judgement, Side, Thought
+from worker.judgement import CategoryScore, Judgement, Side, Thought
 from worker.policy.model import Policy
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.support.kafka import Cluster
+from worker.log.base import Claim
+from worker.log.factory import open_admin, open_reader, open_writer
+from worker.records import Output, Record
 from worker.settings import Settings, load_settings
-from worker.stream.base import Claim, Output, Record
-from worker.stream.factory import open_admin, open_reader, open_writer
 
 
 class Backend(Protocol):
@@ -50,8 +51,7 @@ class LocalBackend:
         )
 
     async def fence(self, claim: Claim) -> None:
-        from worker.stream.local_frames import Epoch, encode_frame
-        from worker.stream.local_journal import Journal
+        from worker.log.local.journal import Epoch, Journal, encode_frame
 
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
@@ -81,7 +81,7 @@ class KafkaBackend:
         )
 
     async def fence(self, claim: Claim) -> None:
-        from worker.stream.kafka_committer import TransactionalCommitter
+        from worker.log.kafka.committer import TransactionalCommitter
 
         committer = TransactionalCommitter(self.settings, claim.source, {})
         await committer.start()

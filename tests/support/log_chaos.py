@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.chaos import Fleet, assert_exactly_once, source_of, torment
 from tests.support.log_backends import Backend, read, write
-from worker.stream.base import Output, Record
+from worker.records import Output, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from worker import service
 from worker.cli.run import run
 from worker.errors import DependencyUnavailable
-from worker.judge.base import Judge, Judgement, JudgeRequest, Rubric
+from worker.judge.base import Judge
 from worker.judge.scripted import ScriptedJudge
+from worker.judgement import Judgement, JudgeRequest, Rubric
 from worker.settings import JudgeSettings
 
 

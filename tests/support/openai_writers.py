@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.support.openai_server import Body, TooLong, Written, WrittenToken
-from worker.judge.loading import load
+from worker.judge.local.loading import load
 from worker.settings import JudgeSettings
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from worker.judge.base import CategoryScore, JudgeRequest, Side
-from worker.judge.decode import Context
-from worker.judge.labels import AnswerTokens
-from worker.judge.loading import Checkpoint
-from worker.judge.parse import split_categories
-from worker.judge.prompt import Prompter, answer_budget
-from worker.judge.reading import Ask, Reading
+from worker.guard.answer import split_categories
+from worker.guard.taxonomy import FLOOR
+from worker.judge.local.label_scores import AnswerTokens
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.prompt import Prompter, answer_budget
+from worker.judge.local.requests import Ask, Reading
+from worker.judge.reference.decode import Context
+from worker.judgement import CategoryScore, JudgeRequest, Side
 from worker.policy.floor import FLOOR_THRESHOLD
-from worker.policy.taxonomy import FLOOR
 
 
 @torch.inference_mode()

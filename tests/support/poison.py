@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.chaos import Fleet, assert_exactly_once
 from tests.support.log_backends import Backend, read, write
 from tests.support.log_chaos import ROOT, worker_argv
-from worker.stream.base import Output
+from worker.records import Output
 
 
 async def pass_poison(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from worker.stream.base import Headers, Record
+from worker.records import Headers, Record
 
 
 def event_document(**changes: Any) -> dict[str, Any]:

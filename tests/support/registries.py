@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.policies import write_policy
 from worker.errors import DependencyUnavailable
-from worker.policy.checks import ExampleOutcome, ExampleResult, check_examples
+from worker.policy.examples import ExampleOutcome, ExampleResult, check_examples
 from worker.policy.model import Example, Policy
 from worker.policy.registry import PolicyRegistry
 

@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from moderation_tools.training.tiny.cases import Case, generate
+from moderation_tools.training.tiny.evaluate import FIRST_HELD_OUT_SEED
 from tests.support.openai_server import OpenAIServer
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage, Judgement, JudgeRequest, Rubric, ThinkPlan
+from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.images import JudgeImage
+from worker.judgement import Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD
-from worker.policy.taxonomy import BUILTIN, FLOOR
 from worker.settings import JudgeSettings
-from worker.training.tiny.cases import Case, generate
-from worker.training.tiny.evaluate import FIRST_HELD_OUT_SEED
 
 BORDER = 0.02
 """Scores this near to one half may be labelled either way by numbers of another kind."""

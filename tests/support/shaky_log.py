@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 
 from worker.errors import FatalError
-from worker.stream.base import UNMARKED, Claim, Mark, Output, Owner, Record, TopicPartition
+from worker.log.base import UNMARKED, Claim, Mark, Owner
+from worker.records import Output, Record, TopicPartition
 
 TOPIC = "events"
 

@@ -16,10 +16,11 @@ import sys
 from collections.abc import Sequence
 
 from worker.errors import FatalError
+from worker.log.base import Delivery
+from worker.log.factory import open_log
+from worker.log.runner import StreamRunner
+from worker.records import Output
 from worker.settings import load_settings
-from worker.stream.base import Delivery, Output
-from worker.stream.factory import open_log
-from worker.stream.runner import StreamRunner
 
 
 async def main(settings_json: str, topics: Sequence[str]) -> int:

@@ -9,11 +9,11 @@ import msgspec
 from tests.support.verdicts import make_verdict
 from worker.clock import ManualClock
 from worker.contracts.verdict import CategoryVerdict, Reasoning, SideVerdict, Verdict
-from worker.stream.base import TopicPartition
-from worker.stream.status import PartitionStatus, StreamStatus
+from worker.log.status import PartitionStatus, StreamStatus
+from worker.records import TopicPartition
+from worker.web.console import ConsoleView
 from worker.web.health import HealthLimits, live, ready
 from worker.web.recent import Recent
-from worker.web.sections import ConsoleView
 from worker.web.snapshot import PolicyRow, WorkerSnapshot
 
 LIMITS = HealthLimits(loop_lag_s=10, batch_s=60, progress_s=300)

@@ -16,9 +16,10 @@ from tests.support.vllm_checkpoint import export_merged
 from tests.support.vllm_environment import VLLM, install
 from tests.support.vllm_server import vllm_serving
 from worker.errors import Undecided
-from worker.judge.base import Judge, Judgement, JudgeRequest
-from worker.judge.local import LocalJudge
+from worker.judge.base import Judge
+from worker.judge.local.judge import LocalJudge
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import Judgement, JudgeRequest
 from worker.settings import JudgeSettings
 
 KINDS = ("builtin", "suppressed", "taxonomy", "policy", "response", "image", "folded", "think")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from worker.judge.loading import load
+from worker.judge.local.loading import load
 from worker.settings import JudgeSettings
 
 _LINE_ENDS = ("\n\n", "\n\n\n", "\n\n\n\n")

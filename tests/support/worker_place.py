@@ -15,13 +15,13 @@ import yaml
 
 from tests.support.policies import write_policy
 from tests.support.records import event_document
-from worker.contracts.records import QuarantineRecord
+from worker.contracts.encode import QuarantineRecord
 from worker.contracts.verdict import Verdict
+from worker.log.admin import create_topics
+from worker.log.factory import open_admin, open_reader, open_writer
 from worker.policy.registry import PolicyRegistry
+from worker.records import Headers, Output, Record
 from worker.settings import Settings, load_settings
-from worker.stream.admin import create_topics
-from worker.stream.base import Headers, Output, Record
-from worker.stream.factory import open_admin, open_reader, open_writer
 
 TOPIC = "chat"
 LOOK_EVERY_S = 0.1

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from worker.bench.telemetry import METRICS, SDK_METRICS, SDK_SPAN, SPANS, SPANS_TRACED, measure
+from moderation_tools.bench.telemetry import (
+    METRICS,
+    SDK_METRICS,
+    SDK_SPAN,
+    SPANS,
+    SPANS_TRACED,
+    measure,
+)
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.support.canary import CANARY, assert_no_canary, hostile_text, logged
 from tests.support.records import input_record
 from tests.support.verdicts import make_verdict
+from worker.accounting.event_log import canonical_line, log_dead_letter, log_event
 from worker.clock import ManualClock
-from worker.contracts.codes import DeadLetterCode, UndecidedReason
+from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.verdict import ImageVerdict, Reasoning
 from worker.errors import (
     ConfigurationError,
@@ -26,9 +27,8 @@ from worker.errors import (
     Undecided,
     UnreadableRecord,
 )
+from worker.records import TopicPartition
 from worker.settings import Settings, Telemetry
-from worker.stream.base import TopicPartition
-from worker.telemetry.canonical import canonical_line, log_dead_letter, log_event
 from worker.telemetry.event_lines import EventLines
 from worker.telemetry.event_span import event_span
 from worker.telemetry.log_limit import RepeatLimit

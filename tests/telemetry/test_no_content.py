@@ -11,20 +11,20 @@ from tests.support.canary import CANARY, assert_no_canary, hostile_values, logge
 from tests.support.otlp import collector
 from tests.support.policies import make_policy
 from tests.support.records import input_record
+from worker.accounting.event_log import log_dead_letter, log_event
 from worker.clock import ManualClock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import ModelRef
 from worker.errors import DependencyUnavailable, Undecided
-from worker.evaluation import Evaluator
-from worker.judge.base import Judgement, JudgeRequest, Rubric, Side, Thought
-from worker.media.base import FetchedImage
-from worker.pipeline import OutputTopics, Pipeline, PipelineLimits, Processed
+from worker.images import FetchedImage
+from worker.judgement import Judgement, JudgeRequest, Rubric, Side, Thought
+from worker.log.base import Delivery
 from worker.policy.model import Policy
+from worker.processing.evaluator import Evaluator
+from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
+from worker.records import Header
 from worker.settings import Telemetry as TelemetrySettings
-from worker.stream.base import Delivery
-from worker.telemetry.canonical import log_dead_letter, log_event
-from worker.telemetry.names import Header
 from worker.telemetry.propagation import MAX_TRACESTATE_BYTES
 from worker.telemetry.providers import configure
 from worker.web.recent import Recent

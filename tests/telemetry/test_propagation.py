@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stream.base import Headers
-from worker.telemetry.names import Header
+from worker.records import Header, Headers
 from worker.telemetry.propagation import span_context, traceparent, with_context
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.support.canary import CANARY
 from tests.support.otlp import Collector, collector
 from tests.support.records import input_record
-from worker.contracts.codes import DeadLetterCode
+from worker.codes import DeadLetterCode
 from worker.errors import ConfigurationError, UnreadableRecord
+from worker.records import Header, Output
 from worker.settings import Telemetry as TelemetrySettings
-from worker.stream.base import Output
 from worker.telemetry.event_span import (
     event_span,
     finished_span,
@@ -23,7 +23,7 @@ from worker.telemetry.event_span import (
     output_contexts,
     shared_span,
 )
-from worker.telemetry.names import Attribute, Header, Span
+from worker.telemetry.names import Attribute, Span
 from worker.telemetry.providers import configure
 from worker.telemetry.spans import stage
 

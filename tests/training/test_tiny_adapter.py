@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from worker.training.tiny.lora import LONG_BUDGET, LONG_MIX, LONG_ROWS, AdapterTrainer
-from worker.training.tiny.model import new_model
-from worker.training.tiny.packing import IGNORED, Batch
-from worker.training.tiny.tokenizer import build_tokenizer
-from worker.training.tiny.vocabulary import vocabulary
+from moderation_tools.training.tiny.lora import LONG_BUDGET, LONG_MIX, LONG_ROWS, AdapterTrainer
+from moderation_tools.training.tiny.model import new_model
+from moderation_tools.training.tiny.packing import IGNORED, Batch
+from moderation_tools.training.tiny.tokenizer import build_tokenizer
+from moderation_tools.training.tiny.vocabulary import vocabulary
 
 LONG = 250
 

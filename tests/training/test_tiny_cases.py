@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from worker.judge.context import JUDGED_MARK
-from worker.policy.taxonomy import BUILTIN, FLOOR
-from worker.training.tiny.cases import KINDS, Case, Mix, draw_case, generate
-from worker.training.tiny.images import draw_image
-from worker.training.tiny.lexicon import (
+from moderation_tools.training.tiny.cases import KINDS, Case, Mix, draw_case, generate
+from moderation_tools.training.tiny.images import draw_image
+from moderation_tools.training.tiny.lexicon import (
     FUNCTION_WORDS,
     HARMFUL,
     LANGUAGES,
@@ -19,8 +17,10 @@ from worker.training.tiny.lexicon import (
     harmful_words,
     neutral_words,
 )
-from worker.training.tiny.rubrics import draw_rubric
-from worker.training.tiny.seeding import stream
+from moderation_tools.training.tiny.rubrics import draw_rubric
+from moderation_tools.training.tiny.seeding import stream
+from worker.guard.context import JUDGED_MARK
+from worker.guard.taxonomy import BUILTIN, FLOOR
 
 
 def test_lexicon_gives_every_category_ten_english_words() -> None:

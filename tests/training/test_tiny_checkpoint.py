@@ -11,15 +11,15 @@ import pytest
 import torch
 from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
 
+from moderation_tools.training.tiny.cases import KINDS, generate
+from moderation_tools.training.tiny.checkpoint import load
+from moderation_tools.training.tiny.evaluate import Measured, evaluate
+from moderation_tools.training.tiny.images import draw_image
+from moderation_tools.training.tiny.model import model_config
+from moderation_tools.training.tiny.prompt import closing_text, event_text, prefix_text
+from moderation_tools.training.tiny.vocabulary import vocabulary
 from worker.checkpoints import TINY
-from worker.policy import render
-from worker.training.tiny.cases import KINDS, generate
-from worker.training.tiny.checkpoint import load
-from worker.training.tiny.evaluate import Measured, evaluate
-from worker.training.tiny.images import draw_image
-from worker.training.tiny.model import model_config
-from worker.training.tiny.prompt import closing_text, event_text, prefix_text
-from worker.training.tiny.vocabulary import vocabulary
+from worker.guard import render
 
 pytestmark = pytest.mark.model
 

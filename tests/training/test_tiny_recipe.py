@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.training.tiny.build import Steps, build
-from worker.training.tiny.cases import generate
-from worker.training.tiny.checkpoint import load
-from worker.training.tiny.decode import decode
+from moderation_tools.training.tiny.build import Steps, build
+from moderation_tools.training.tiny.cases import generate
+from moderation_tools.training.tiny.checkpoint import load
+from moderation_tools.training.tiny.decode import decode
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

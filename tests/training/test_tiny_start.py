@@ -8,9 +8,9 @@ from functools import lru_cache
 import pytest
 import torch
 
-from worker.training.tiny.model import model_config, new_model
-from worker.training.tiny.start import CONSTANT, CONSTANT_VALUE
-from worker.training.tiny.vocabulary import vocabulary
+from moderation_tools.training.tiny.model import model_config, new_model
+from moderation_tools.training.tiny.start import CONSTANT, CONSTANT_VALUE
+from moderation_tools.training.tiny.vocabulary import vocabulary
 
 LENGTH, FIRST, AGAIN, RUN = 150, 40, 100, 10
 

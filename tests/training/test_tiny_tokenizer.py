@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from worker.training.tiny import constants
-from worker.training.tiny.cases import KINDS, generate
-from worker.training.tiny.lexicon import LANGUAGES, harmful_words, neutral_words
-from worker.training.tiny.prompt import closing_text, event_text, prefix_text
-from worker.training.tiny.tokenizer import build_tokenizer
-from worker.training.tiny.vocabulary import VOCABULARY_MULTIPLE, vocabulary
+from moderation_tools.training.tiny import constants
+from moderation_tools.training.tiny.cases import KINDS, generate
+from moderation_tools.training.tiny.lexicon import LANGUAGES, harmful_words, neutral_words
+from moderation_tools.training.tiny.prompt import closing_text, event_text, prefix_text
+from moderation_tools.training.tiny.tokenizer import build_tokenizer
+from moderation_tools.training.tiny.vocabulary import VOCABULARY_MULTIPLE, vocabulary
 
 
 @lru_cache

@@ -24,14 +24,11 @@ from tests.support.views import (
 from worker.clock import ManualClock
 from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.judge.cache import CacheFigures
-from worker.judge.kept import Kept
-from worker.web.console import Page, console_json, console_page
+from worker.judge.statistics import Kept
+from worker.web.console import ConsoleView, Page, console_json, console_page, size, tag, text
 from worker.web.console_assets import CSP
-from worker.web.html import tag, text
 from worker.web.recent import Recent
-from worker.web.sections import ConsoleView
 from worker.web.snapshot import PolicyRow
-from worker.web.widgets import size
 
 ATTACKS = (
     "<script>alert(1)</script>",

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 TINY = Path(__file__).parent / "tiny"
-"""The demonstration checkpoint: a small vocabulary, made by ``python -m worker.training.tiny``."""
+"""The demonstration checkpoint: a small vocabulary, ``moderation_tools.training.tiny``."""

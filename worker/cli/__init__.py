@@ -16,7 +16,7 @@ COMMANDS = {
     "demo": ("worker.cli.demo:demo", "Stream scripted conversations, on this machine alone"),
     "judge": ("worker.cli.judge:judge", "Judge one thing by hand, or events on standard input"),
     "doctor": ("worker.cli.doctor:doctor", "Find what is wrong, and say how to mend it"),
-    "policy": ("worker.cli.policies:policy", "Check, show, compare and import policies"),
+    "policy": ("worker.cli.policy:policy", "Check, show, compare and import policies"),
     "topics": ("worker.cli.topics:topics", "Create and check topics"),
     "deadletter": ("worker.cli.deadletter:deadletter", "Look at records that are no event"),
     "quarantine": ("worker.cli.quarantine:quarantine", "Look at content held for a person"),

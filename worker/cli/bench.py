@@ -6,8 +6,8 @@ import asyncio
 
 import click
 
-from worker.bench.judge import main as judge_bench
-from worker.bench.pipeline import compare, memory, table
+from moderation_tools.bench.judge import main as judge_bench
+from moderation_tools.bench.pipeline import compare, memory, table
 
 
 @click.group()
@@ -57,7 +57,7 @@ _everything = {"ignore_unknown_options": True, "help_option_names": []}
 @_passed_on
 def engine_(arguments: tuple[str, ...]) -> None:
     """Verdicts, policies, images, traces and latency of the engine; --help lists its options."""
-    from worker.bench.engine.__main__ import main  # torch takes seconds
+    from moderation_tools.bench.engine.__main__ import main
 
     main(arguments)
 
@@ -66,6 +66,6 @@ def engine_(arguments: tuple[str, ...]) -> None:
 @_passed_on
 def think_(arguments: tuple[str, ...]) -> None:
     """What a reasoning trace costs beside a verdict; --model measures a real checkpoint."""
-    from worker.bench.engine.__main__ import main
+    from moderation_tools.bench.engine.__main__ import main
 
     main(("--tables", "think", *arguments))

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import click
 
 from worker.errors import FatalError
+from worker.log.factory import open_reader
+from worker.records import Record
 from worker.settings import Settings
-from worker.stream.base import Record
-from worker.stream.factory import open_reader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

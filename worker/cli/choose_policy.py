@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from worker.errors import PolicyError
-from worker.policy.bundle import policy_files
 from worker.policy.digest import digest
+from worker.policy.directory import policy_files
 from worker.policy.model import Policy
 from worker.policy.parse import load_policy, parse_policy
 

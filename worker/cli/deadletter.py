@@ -21,9 +21,8 @@ from worker.cli.browse import (
 from worker.cli.options import config_option, json_option
 from worker.contracts.dead_letter import parse_dead_letter
 from worker.errors import UnreadableRecord
+from worker.records import Header, Record
 from worker.settings import load_settings
-from worker.stream.base import Record
-from worker.telemetry.names import Header
 
 
 @click.group("deadletter")

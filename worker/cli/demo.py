@@ -38,7 +38,7 @@ def demo(context: click.Context, once: bool, port: int, directory: Path, as_json
     """
     if context.invoked_subcommand is not None:
         return
-    from worker.demo.run import run_demo
+    from moderation_tools.demo.run import run_demo
 
     stay = sys.stdout.isatty() and not once and not as_json
     raise SystemExit(asyncio.run(run_demo(directory, port, as_json=as_json, stay=stay)))
@@ -49,7 +49,7 @@ def demo(context: click.Context, once: bool, port: int, directory: Path, as_json
 @click.option("--rounds", default=1, show_default=True, help="How often the script is written.")
 def produce(config: Path | None, rounds: int) -> None:
     """Write the script's records to the configured log, and its pictures to the store."""
-    from worker.demo.produce import produce_script
+    from moderation_tools.demo.produce import produce_script
 
     written = asyncio.run(produce_script(config, rounds))
     click.echo(f"wrote {written} records")

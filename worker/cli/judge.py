@@ -22,9 +22,9 @@ from worker.contracts.verdict import SourceRef, Verdict
 from worker.errors import ConfigurationError, Undecided, UnreadableRecord
 from worker.media.local_files import SCHEME
 from worker.policy.model import Policy
-from worker.session import Session, open_session
+from worker.processing.session import Session, open_session
+from worker.records import Record
 from worker.settings import Settings, load_settings
-from worker.stream.base import Record
 
 IN_FLIGHT = 64
 """Events of standard input being judged at once; the judge batches them."""

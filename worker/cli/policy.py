@@ -1,31 +1,66 @@
-"""``policy check | show | diff | import | digest``: writing policies without an engineer.
-
-Exit codes: 0 good, 1 something was found, 2 wrong usage.
-"""
+"""``policy check | show | diff | import | digest``: writing policies without an engineer."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
-from worker.cli.image_digest import digest
 from worker.cli.options import config_option, json_option
-from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
-from worker.policy.bundle import bundle, policy_files
-from worker.policy.checks import ExampleOutcome, ExampleResult, check_examples
+from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, Undecided
+from worker.media.decode import DecodeLimits, decode
 from worker.policy.diff import diff
+from worker.policy.directory import bundle, policy_files
+from worker.policy.examples import ExampleOutcome, ExampleResult, check_examples
 from worker.policy.model import Example, Policy
 from worker.policy.nvidia import import_nvidia
 from worker.policy.parse import load_policy
 from worker.policy.passes import passes
 from worker.policy.report import policy_lines, policy_value, problem_lines, problem_value
-from worker.settings import load_settings
+from worker.prefilter.pictures import phash
+from worker.processing.examples import ExampleRunner
+from worker.processing.session import open_session
+from worker.settings import Store, load_settings
+
+# ``policy digest``: what a list of images in a policy's prefilter wants to know of a picture.
+
+
+@click.command("digest")
+@click.argument(
+    "images", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True)
+)
+def digest(images: tuple[Path, ...]) -> None:
+    """Print SHA-256 and pHash of images, as lists of a prefilter take them.
+
+    An animation has a pHash for every frame that is judged; a picture of one colour has none.
+    """
+    limits = DecodeLimits(max_pixels=Store().max_image_pixels, max_frames=Store().max_frames)
+    failed = False
+    for path in images:
+        data = path.read_bytes()
+        click.echo(f"{hashlib.sha256(data).hexdigest()}  {path}")
+        try:
+            hashes = dict.fromkeys(phash(frame) for frame in decode(data, limits))
+        except Undecided as error:
+            click.echo(f"{path}: {error}", err=True)
+            failed = True
+            continue
+        for each in hashes:
+            click.echo(
+                f"# no pHash: one colour  {path}" if each is None else f"{each:016x}  {path}"
+            )
+    raise SystemExit(1 if failed else 0)
+
+
+# ``policy check | show | diff | import | digest``: writing policies without an engineer.
+#
+# Exit codes: 0 good, 1 something was found, 2 wrong usage.
 
 
 class ExampleJudge(Protocol):
@@ -291,3 +326,12 @@ def _counts(policy: Policy, results: Sequence[ExampleResult] | None) -> str:
 
 def _print_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@asynccontextmanager
+async def _open_judge(config: Path | None) -> AsyncIterator[ExampleRunner]:
+    async with open_session(load_settings(config)) as session:
+        yield session.examples
+
+
+policy = policy_group(_open_judge)

@@ -18,9 +18,9 @@ from worker.cli.browse import (
     printable,
 )
 from worker.cli.options import config_option, json_option
-from worker.contracts.records import QuarantineRecord
+from worker.contracts.encode import QuarantineRecord
+from worker.records import Record
 from worker.settings import load_settings
-from worker.stream.base import Record
 
 
 @click.group("quarantine")

@@ -8,11 +8,10 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from worker.contracts.code_table import code_tables
 from worker.contracts.decode import decode_event
-from worker.contracts.export import drift, export
+from worker.contracts.schema import code_tables, drift, export
 from worker.errors import Undecided, UnreadableRecord
-from worker.stream.base import Record
+from worker.records import Record
 
 
 @click.group()

@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from worker.cli.options import config_option, json_option
+from worker.log.admin import Finding, check_topics, create_topics
+from worker.log.factory import open_admin
 from worker.policy.registry import PolicyRegistry
 from worker.settings import Settings, load_settings
-from worker.stream.admin import Finding, check_topics, create_topics
-from worker.stream.factory import open_admin
 
 
 @click.group("topics")

@@ -15,7 +15,7 @@ from worker.contracts import limits
 from worker.contracts.event import Event
 from worker.contracts.event_reader import CONTROL, turn_fault
 from worker.contracts.timestamps import is_rfc3339
-from worker.stream.base import Record
+from worker.records import Record
 
 _decoder = msgspec.json.Decoder(Event)
 _ENVELOPE = frozenset({"content-type", "ce_specversion"})

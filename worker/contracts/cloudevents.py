@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from worker.contracts.codes import DeadLetterCode
+from worker.codes import DeadLetterCode
 from worker.contracts.strict_json import Document, Flaw, read_json
 from worker.errors import UnreadableRecord
-from worker.stream.base import Headers, Record
+from worker.records import Headers, Record
 
 CONTENT_TYPE = "content-type"
 JSON_CONTENT_TYPE = "application/json"

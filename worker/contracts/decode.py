@@ -10,15 +10,15 @@ from typing import Any
 
 import msgspec
 
+from worker.codes import DeadLetterCode
 from worker.contracts import limits
 from worker.contracts.certain import certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
-from worker.contracts.codes import DeadLetterCode
 from worker.contracts.event import Event
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
 from worker.errors import Undecided, UnreadableRecord
-from worker.stream.base import Record
+from worker.records import Record
 
 _FRAMED_BYTES = 5
 """Schema-registry framing: 0x00 and a schema id of four bytes, big-endian, before the payload."""

@@ -11,8 +11,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from worker.codes import UndecidedReason
 from worker.contracts import limits
-from worker.contracts.codes import UndecidedReason
 from worker.contracts.event import Event, ImageRef, Message, Role, judged_turn
 from worker.contracts.strict_json import Flaw
 from worker.contracts.timestamps import is_rfc3339

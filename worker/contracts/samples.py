@@ -7,12 +7,11 @@ from typing import Final
 
 import msgspec
 
-from worker.contracts.codes import DeadLetterCode, UndecidedReason
+from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import dead_letter_output, parse_dead_letter
 from worker.contracts.decode import decode_event
-from worker.contracts.encode import encode
+from worker.contracts.encode import QuarantineRecord, encode, quarantine_output
 from worker.contracts.event import Event, ImageRef, Message
-from worker.contracts.records import QuarantineRecord, quarantine_output
 from worker.contracts.verdict import (
     CategoryVerdict,
     ImageVerdict,
@@ -26,7 +25,7 @@ from worker.contracts.verdict import (
     verdict_id,
 )
 from worker.errors import UnreadableRecord
-from worker.stream.base import Output, Record
+from worker.records import Output, Record
 
 _NOW: Final = 1_767_225_600.0
 _AT: Final = "2026-01-01T00:00:00.000Z"

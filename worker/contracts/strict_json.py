@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 import numpy as np
 
-from worker.contracts.codes import DeadLetterCode
+from worker.codes import DeadLetterCode
 from worker.contracts.limits import MAX_CONTAINERS, MAX_DEPTH
 from worker.errors import UnreadableRecord
 

@@ -23,6 +23,6 @@ def _judge(settings: JudgeSettings) -> Judge:
 
         return RemoteJudge(settings)
     # Imported here: torch takes seconds, and most commands never judge.
-    from worker.judge.local import LocalJudge
+    from worker.judge.local.judge import LocalJudge
 
     return LocalJudge(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from worker.judge.context import fold_context
+from worker.guard.context import fold_context
 from worker.text.fold import VERSION
 
 _WEIGHTY = (".safetensors", ".json", ".jinja", ".model")

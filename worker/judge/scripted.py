@@ -11,19 +11,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse, Label, ModelRef
 from worker.errors import DependencyUnavailable, Undecided, WorkerError
-from worker.judge.base import (
-    CategoryScore,
-    Judgement,
-    JudgeRequest,
-    Rubric,
-    Side,
-    Thought,
-)
+from worker.guard.taxonomy import FLOOR
 from worker.judge.think import wanted
-from worker.policy.taxonomy import FLOOR
+from worker.judgement import CategoryScore, Judgement, JudgeRequest, Rubric, Side, Thought
 
 DEFAULT_WORDS: Mapping[str, str] = {
     "murder": "Violence",

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from worker.clock import Clock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable
 from worker.media.base import ObjectKey
 from worker.media.budget import Lease

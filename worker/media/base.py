@@ -6,8 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from worker.judge.base import JudgeImage
-
 
 class ObjectKey(msgspec.Struct, frozen=True, kw_only=True):
     """A checked reference: bucket and key are allowed, the pins are well formed."""
@@ -35,18 +33,3 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-class FetchedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """One image of an event, in event order: its frames to judge, or the code why there are none.
-
-    ``sha256`` is of the encoded bytes. A still image has one frame, an animation several; a frame
-    that is partly transparent comes twice, laid over white and over black (worker/media/decode.py
-    says what the digests of frames stand for).
-    """
-
-    uri: str
-    sha256: str | None = None
-    frames: tuple[JudgeImage, ...] = ()
-    error: str | None = None
-    detail: str = ""

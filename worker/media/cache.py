@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 from worker.media.base import ObjectKey
 
 _ENTRY_BYTES = 1_024

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage
+from worker.images import JudgeImage
 from worker.media import animation, pixels
 from worker.media.probe import ImageFormat, Probe, corrupt, probe, too_large
 

@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 from worker.media.base import ObjectKey
 

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from worker.clock import Clock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
+from worker.concurrency import together
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
+from worker.images import FetchedImage
 from worker.media.attempts import Attempts, EventDeadline
-from worker.media.base import FetchedImage, ObjectKey, ObjectStore
+from worker.media.base import ObjectKey, ObjectStore
 from worker.media.budget import ByteBudget, DecoderGate, Lease
 from worker.media.cache import Decoded, ImageCache
 from worker.media.decode import DecodeLimits
@@ -24,7 +26,6 @@ from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import stage
-from worker.together import together
 
 _Found = tuple[str | None, Decoded]
 

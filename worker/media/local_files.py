@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
-from worker.media.base import FetchedImage
+from worker.images import FetchedImage
 from worker.media.decode import DecodeLimits, decode
 from worker.settings import Store
 

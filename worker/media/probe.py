@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
 
 ImageFormat = Literal["JPEG", "PNG", "GIF", "WEBP"]

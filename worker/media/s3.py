@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 
 from worker.clock import Clock, SystemClock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 from worker.media.base import ObjectKey
 from worker.media.s3_errors import configuration, is_store_error, translate

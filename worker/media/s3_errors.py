@@ -12,7 +12,7 @@ from typing import Any
 from botocore import exceptions as botocore
 from urllib3.exceptions import HTTPError
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided
 
 MISSING = frozenset(

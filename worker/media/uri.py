@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from urllib.parse import unquote
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.errors import Undecided
 from worker.media.base import ObjectKey

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.contracts.verdict import Action, CategoryVerdict, Severity
-from worker.judge.base import CategoryScore
+from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.judgement import CategoryScore
 from worker.outcome.passes import PassSource
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY
 from worker.policy.model import Policy
-from worker.policy.taxonomy import FLOOR, canonical_category
 
 DEFAULT_SEVERITY: Severity = "high"
 """Of a category without a configured severity, and of unsafe content without a category."""

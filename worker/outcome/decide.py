@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import (
     Action,
     CategoryVerdict,
@@ -20,8 +20,8 @@ from worker.contracts.verdict import (
     Reasoning,
     SideVerdict,
 )
-from worker.judge.base import Judgement, Side
-from worker.media.base import FetchedImage
+from worker.images import FetchedImage
+from worker.judgement import Judgement, Side
 from worker.outcome.actions import action_for, category_verdict
 from worker.outcome.passes import PassResult, Reading, read
 from worker.outcome.reasoning import merged_reasoning

@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from worker.contracts.codes import SkippedReasoning, UndecidedReason
-from worker.judge.base import CategoryScore, Judgement, Side, Thought
+from worker.codes import SkippedReasoning, UndecidedReason
+from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.judgement import CategoryScore, Judgement, Side, Thought
 from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.model import Policy
-from worker.policy.taxonomy import FLOOR, canonical_category
 
 PassSource = Literal["builtin", "custom"]
 

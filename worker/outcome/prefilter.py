@@ -11,12 +11,12 @@ import msgspec
 
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import CategoryVerdict, ImageVerdict, PrefilterHit
-from worker.judge.base import CategoryScore
-from worker.media.base import FetchedImage
+from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.images import FetchedImage
+from worker.judgement import CategoryScore
 from worker.outcome.actions import action_for, category_verdict, strictest
 from worker.outcome.decide import Decision
 from worker.policy.model import Policy
-from worker.policy.taxonomy import FLOOR, canonical_category
 
 
 def settles(policy: Policy, hits: Sequence[PrefilterHit]) -> bool:

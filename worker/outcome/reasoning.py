@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from worker.contracts.verdict import Reasoning
-from worker.judge.base import Judgement
+from worker.judgement import Judgement
 from worker.outcome.passes import Reading
 from worker.policy.model import ThinkWhen
 

@@ -15,8 +15,8 @@ from typing import Any, get_args
 import msgspec
 
 from worker.contracts.verdict import Severity
+from worker.guard.taxonomy import FLOOR
 from worker.policy.model import Policy, Prefilter, PrefilterList
-from worker.policy.taxonomy import FLOOR
 
 _FORMAT = 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from worker.policy.problems import Problems, Where
+from worker.policy.fields import Problems, Where
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 12

@@ -6,16 +6,131 @@ of every rendered rubric when its passes are built.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from worker.contracts.verdict import Action, Severity
 from worker.errors import PolicyError
-from worker.judge.base import Rubric
-from worker.policy.carveout import carves_out, lifts_ban
+from worker.guard.render import FLOOR_NOTE
+from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
+from worker.judgement import Rubric
+from worker.policy.fields import Problems
 from worker.policy.model import Policy
-from worker.policy.problems import Problems
-from worker.policy.render import FLOOR_NOTE
-from worker.policy.taxonomy import BUILTIN, FLOOR, canonical_category
+from worker.policy.wording import fold
+
+# Recognising a line that carves the floor out: minors and sexual content named together.
+#
+# A word list, not a model: it stops honest mistakes and plain attempts when a policy loads, in the
+# twelve languages of the model. What gets past it still meets the floor's own line in every rubric.
+
+# Stems: a Latin stem stands at the start of a word, other scripts match anywhere.
+_MINORS = """
+    minor minors child children childlike kid kids teen teens teenage teenager teenagers toddler
+    toddlers infant infants baby babies preteen preteens underage underaged adolescent adolescents
+    juvenile juveniles schoolgirl schoolgirls schoolboy schoolboys boy boys girl girls
+    minderjährig* kinder* kindlich* kindes jugendlich* mädchen säugling*
+    menor menores niño* niña* adolescente* infantil*
+    mineur* enfant* fillette* garçonnet*
+    minore minori minorenn* bambin* ragazzin*
+    minderjarig* kindje*
+    قاصر قصر طفل أطفال الأطفال مراهق
+    नाबालिग बच्च बच्चे बच्चों बाल किशोर
+    未成年 子ども 子供 こども 児童 少女 少年 幼児 小学生 中学生 高校生
+    เด็ก ผู้เยาว์ เยาวชน
+    미성년 아동 어린이 아이 청소년 소녀 소년
+    儿童 孩子 兒童 幼女 幼童
+"""
+_SEXUAL = """
+    sex sexual sexually sexualised sexualized sexualising sexualizing sexuality sexy sexting
+    sexts porn porno pornographic pornography erotic erotica eroticism nude nudes nudity naked
+    nsfw hentai lewd explicit fetish fetishes intercourse incest
+    sexuell* sexual* pornogra* erotis* nackt*
+    sexo sexuales pornográf* erótic* desnud*
+    sexe sexuel* érotique* nu nue nus nues nudité
+    sesso sessual* pornogra* erotic* nud*
+    seks seksu* naakt*
+    جنس إباحي اباحي عري عار
+    यौन सेक्स कामुक अश्लील नग्न
+    性的 性行為 性交 ポルノ エロ わいせつ 裸 ヌード
+    ทางเพศ อนาจาร ลามก โป๊ เปลือย เซ็กซ์
+    성적 성행위 성관계 음란 포르노 야한 누드 섹스
+    性行为 色情 淫秽 裸体 做爱
+"""
+_BOTH = """
+    csam csem lolicon loli lolis shota shotacon jailbait paedophil* pedophil* pedofil* pädophil*
+    pédophil* pedopornogra* pédopornogra* kinderporn* kindporn* 児童ポルノ 아동포르노 ロリコン
+    아청물 儿童色情 恋童
+"""
+# Harmless phrases are taken out before the search: they name both without allowing either.
+_HARMLESS = re.compile(
+    r"\bsex(?:ual(?:ity)?)?(?: and relationships?)? education\b|\bsex(?:ual)? ed\b"
+    r"|\b(?:sexual|reproductive)(?: and reproductive)? health\b|\bsexually transmitted\b"
+    r"|\bsame[- ]sex\b|\b(?:either|both|opposite|any) sex(?:es)?\b|\bsexual orientation\b"
+    r"|\bminor (?:injur|illness|ailment|edit|change|issue|bug|version|detail|key|error|update)\w*"
+    r"|\bexplicit(?:ly)? (?:consent|permission|instruction|type|lock|cast|state)\w*"
+    r"|\bchild(?:ren)? (?:process|node|element|theme|class|component|table|issue|row)\w*"
+    r"|\bsexualkunde\w*|\bsexualerziehung\w*|\beducación sexual\b|\béducation sexuelle\b"
+    r"|\beducazione sessuale\b|\bseksuele voorlichting\b|性教育|성교육|เพศศึกษา|यौन शिक्षा"
+    r"|التربية الجنسية"
+)
+_EXCEPTIONS = """
+    except excepting exceptions unless excluding excludes exclude exempt exempts exempted allow
+    allows allowed permit permits permitted permissible acceptable okay ok tolerated ignore
+    ignoring harmless legitimate consensual consenting
+    außer ausgenommen erlaubt* zulässig*
+    excepto salvo permitid* permite*
+    sauf excepté autorisé* permis*
+    tranne eccetto consentit* permess*
+    behalve tenzij toegestaan* mag
+    إلا باستثناء مسموح
+    छोड़कर सिवाय अनुमति
+    除く 以外 許可 許可され
+    ยกเว้น อนุญาต
+    제외 허용
+    除外 除了 允许
+"""
+_NO_EXCEPTION = re.compile(
+    r"\b(?:not|never|isn't|aren't) (?:be |being |been )?(?:allow|permit|accept|tolerat|ok)\w*"
+    r"|\bno exceptions?\b|\bnicht (?:erlaubt|zulässig)\w*|\bno (?:está |se )?permit\w*"
+)
+
+
+def carves_out(line: str) -> bool:
+    """Whether a line names minors and sexual content together, harmless phrases aside."""
+    text = _HARMLESS.sub(" ", fold(line))
+    return bool(_BOTH_WORDS.search(text)) or bool(
+        _MINOR_WORDS.search(text) and _SEXUAL_WORDS.search(text)
+    )
+
+
+def lifts_ban(line: str) -> bool:
+    """Whether a forbidding line or a description also makes an exception for the floor.
+
+    Naming the floor in a prohibition is fine; naming it beside a word of exception is not.
+    """
+    if not carves_out(line):
+        return False
+    return bool(_EXCEPTION_WORDS.search(_NO_EXCEPTION.sub(" ", fold(line))))
+
+
+def _pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Latin words whole (or from their start, with ``*``); words of other scripts anywhere."""
+    parts = []
+    for word in (fold(each) for each in words):
+        stem = re.escape(word.rstrip("*"))
+        if not word[0].isascii() and word[0] > "\u024f":
+            parts.append(stem)
+        else:
+            parts.append(rf"\b{stem}\w*" if word.endswith("*") else rf"\b{stem}\b")
+    return re.compile("|".join(parts))
+
+
+_MINOR_WORDS = _pattern(_MINORS.split())
+_SEXUAL_WORDS = _pattern(_SEXUAL.split())
+_BOTH_WORDS = _pattern(_BOTH.split())
+_EXCEPTION_WORDS = _pattern(_EXCEPTIONS.split())
+
 
 FLOOR_THRESHOLD: Final = 0.1
 """P(unsafe) x P(full name of the floor category) from which an event breaks the floor.

@@ -8,13 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from worker.judge.base import Rubric, RubricMode, ThinkPlan
+from worker.guard.render import builtin_taxonomy, custom_policy, custom_taxonomy
+from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.judgement import Rubric, RubricMode, ThinkPlan
 from worker.policy.digest import digest
 from worker.policy.floor import assert_floor
 from worker.policy.model import CustomPass, Policy
-from worker.policy.render import builtin_taxonomy, custom_policy, custom_taxonomy
-from worker.policy.taxonomy import BUILTIN, FLOOR
-from worker.policy.validate import adapter_path, custom_names
+from worker.policy.parse import adapter_path, custom_names
 
 _CACHED = 256
 

@@ -11,13 +11,11 @@ from types import MappingProxyType
 import msgspec
 
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
-from worker.policy.bundle import bundle
-from worker.policy.checks import Check
 from worker.policy.digest import digest
+from worker.policy.directory import DirectoryWatch, PolicyFile, bundle, settle
+from worker.policy.examples import Check
 from worker.policy.model import Policy
 from worker.policy.parse import parse_policy
-from worker.policy.settle import settle
-from worker.policy.watch import DirectoryWatch, PolicyFile
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute
 

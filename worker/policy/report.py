@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from worker.errors import PolicyError
+from worker.guard.taxonomy import FLOOR
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_THRESHOLD
 from worker.policy.model import Policy, Prefilter
+from worker.policy.parse import SEVERITIES
 from worker.policy.passes import PolicyPass, passes
-from worker.policy.sections import SEVERITIES
-from worker.policy.taxonomy import FLOOR
 
 
 def policy_value(policy: Policy) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Which text a policy may put in front of the model: plain words, no control strings.
 
 A policy is trusted more than user content, so its control strings are refused where users' ones
-are sanitised; both are of one list, ``worker.text.control_strings``.
+are sanitised; both are of one list, ``worker.guard.control_strings``.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-from worker.text.sanitise import find_control_string
+from worker.guard.sanitise import find_control_string
 
 
 def tidy(text: str) -> str:

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.judge.base import JudgeImage
-from worker.media.base import FetchedImage
+from worker.images import FetchedImage, JudgeImage
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PHASH = re.compile(r"[0-9a-f]{16}")

@@ -9,9 +9,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind
 
-from worker.stream.base import Headers, Output, Record
+from worker.records import Header, Headers, Output, Record
 from worker.telemetry import propagation
-from worker.telemetry.names import Attribute, Header, Span
+from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import NOTHING, Attributes, CurrentSpan, tracer
 
 SYSTEM = "kafka"

@@ -11,7 +11,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from worker.telemetry.aggregate import Counter, Gauge, Histogram, Instrument
 from worker.telemetry.names import SCOPE, Attribute, Metric
-from worker.telemetry.spans import tracer as tracer  # the traces' counterpart, for callers of both
+from worker.telemetry.spans import tracer as tracer
 
 SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5),

@@ -162,22 +162,3 @@ class LogExtra:
 
     DEPENDENCY: Final = "dependency"
     PARTITIONS: Final = "partitions"
-
-
-class Header:
-    """Record headers: W3C trace context in and out, and the dead letter's one namespace."""
-
-    TRACEPARENT: Final = "traceparent"
-    TRACESTATE: Final = "tracestate"
-    DEAD_LETTER_PREFIX: Final = "moderation.dead-letter."
-    DEAD_LETTER_CODE: Final = "moderation.dead-letter.code"
-    DEAD_LETTER_FIELD: Final = "moderation.dead-letter.field"
-    DEAD_LETTER_DETAIL: Final = "moderation.dead-letter.detail"
-    DEAD_LETTER_TOPIC: Final = "moderation.dead-letter.topic"
-    DEAD_LETTER_PARTITION: Final = "moderation.dead-letter.partition"
-    DEAD_LETTER_OFFSET: Final = "moderation.dead-letter.offset"
-    DEAD_LETTER_TIMESTAMP: Final = "moderation.dead-letter.timestamp"
-    DEAD_LETTER_FAILED_AT: Final = "moderation.dead-letter.failed-at"
-    DEAD_LETTER_WORKER_BUILD: Final = "moderation.dead-letter.worker-build"
-    DEAD_LETTER_NULL_VALUE: Final = "moderation.dead-letter.null-value"
-    DEAD_LETTER_BY_REFERENCE: Final = "moderation.dead-letter.by-reference"

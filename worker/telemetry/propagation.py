@@ -11,8 +11,7 @@ import re
 from opentelemetry.trace import SpanContext, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from worker.stream.base import Headers
-from worker.telemetry.names import Header
+from worker.records import Header, Headers
 
 MAX_TRACESTATE_BYTES = 512
 """Longer ones are dropped; the recommendation asks for at least this much to be kept."""

@@ -1,5 +1,4 @@
-"""What a person reads: text as it looks, and control strings that must mean nothing inside it.
+"""What a person reads: characters, and text as it looks.
 
-The lowest room but contracts: it knows characters, and neither policies, lists nor models. The
-judge's prompt and the prefilter read the same text through it.
+It knows neither policies, lists nor models: the judge's prompt and the prefilter read through it.
 """

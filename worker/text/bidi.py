@@ -40,6 +40,7 @@ class _Piece(NamedTuple):
 
 
 def has_controls(text: str) -> bool:
+    """Whether anything in the text may move letters."""
     return bool(_ANY.search(text))
 
 
@@ -157,7 +158,7 @@ def _shown(pieces: list[_Piece]) -> list[str]:
     stack: list[list[int]] = []  # level, first, last
 
     def merge() -> None:
-        level, first, last = stack.pop()
+        _, first, last = stack.pop()
         below = stack[-1]
         if below[0] & 1:
             after[last] = below[1]
@@ -193,11 +194,8 @@ def _shown(pieces: list[_Piece]) -> list[str]:
 
 def _mirrored(text: str) -> str:
     """From right to left, brackets turned round, marks behind their letters."""
-    if _MARKED.search(text):
-        text = "".join(reversed(_CLUSTER.findall(text)))
-    else:
-        text = text[::-1]
-    return text.translate(_PAIRS)
+    letters = _CLUSTER.findall(text) if _MARKED.search(text) else text
+    return "".join(reversed(letters)).translate(_PAIRS)
 
 
 def _read(shown: list[str], base: int) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from worker.contracts.verdict import ModelRef
+from worker.log.status import StreamStatus
 from worker.policy.registry import Snapshot as PolicySnapshot
-from worker.stream.status import StreamStatus
 
 
 class PolicyRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.engine_cases import small_window
 from worker.judge.engine.device import EngineDevice
-from worker.judge.loading import Checkpoint, load, load_model
+from worker.judge.local.loading import Checkpoint, load, load_model
 from worker.settings import JudgeSettings
 
 

@@ -10,8 +10,8 @@ import torch
 from tests.support import oracle
 from tests.support.engine_cases import Source
 from worker.judge.engine.device import EngineDevice
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Reading
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Reading
 
 
 @pytest.mark.slow

@@ -12,14 +12,13 @@ import torch
 from tests.support import oracle
 from tests.support.checkpoints import make_tokenizer
 from tests.support.engine_cases import FIRST, LAST, WINDOW, Source, text
-from worker.judge.decode import Guess, Writing, Written
+from worker.judge.engine.decode_batch import MOST, Slots, write_on
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.guessing import MOST, write_on
-from worker.judge.engine.rows import ComputedRows, rows_for
-from worker.judge.engine.slots import Slots
-from worker.judge.guesses import NameGuesses, trace_guess
-from worker.judge.labels import answer_tokens
-from worker.judge.loading import Checkpoint, encoder
+from worker.judge.engine.sequences import ComputedRows, rows_for
+from worker.judge.local.draft_tokens import NameGuesses, trace_guess
+from worker.judge.local.label_scores import answer_tokens
+from worker.judge.local.loading import Checkpoint, encoder
+from worker.judge.reference.decode import Guess, Writing, Written
 from worker.policy.passes import builtin_rubric, make_rubric
 
 TOKENIZER = make_tokenizer()

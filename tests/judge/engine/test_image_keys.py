@@ -12,11 +12,11 @@ import torch
 from tests.support import oracle
 from tests.support.engine_cases import FIRST, Source
 from worker.errors import Undecided
+from worker.judge.engine.batch import pack
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.packing import pack
-from worker.judge.engine.rows import rows_for
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Reading
+from worker.judge.engine.sequences import rows_for
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Reading
 
 Open = Callable[..., EngineDevice]
 TOLERANCE = 1e-5

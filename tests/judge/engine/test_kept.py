@@ -12,14 +12,14 @@ import torch
 
 from tests.support import oracle
 from tests.support.engine_cases import IMAGE, WINDOW, Case, Source, text
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
+from worker.judge.engine.batch import Row
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.packing import Row
-from worker.judge.engine.prefixes import PIECE
-from worker.judge.engine.rows import going_on, rows_for
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Reading
+from worker.judge.engine.prefix_cache import PIECE
+from worker.judge.engine.sequences import going_on, rows_for
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Reading
 
 Open = Callable[..., EngineDevice]
 

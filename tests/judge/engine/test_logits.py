@@ -9,11 +9,11 @@ import torch
 
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Case, Source, text
+from worker.judge.engine.batch import Row
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.keys import OwnKV
-from worker.judge.engine.packing import Row
-from worker.judge.engine.rows import rows_for, trimmed
-from worker.judge.loading import Checkpoint
+from worker.judge.engine.kv_cache import OwnKV
+from worker.judge.engine.sequences import rows_for, trimmed
+from worker.judge.local.loading import Checkpoint
 
 CASES = 1_100
 TOLERANCE = 1e-4

@@ -13,15 +13,15 @@ import pytest
 from tests.judge.conformance import RUBRICS, request
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Source, text
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, Undecided
-from worker.judge.decode import Context
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.keys import OwnKV
-from worker.judge.engine.rows import SLACK
-from worker.judge.loading import Checkpoint
-from worker.judge.prompt import Prompter
-from worker.judge.reading import Ask, Reading
+from worker.judge.engine.kv_cache import OwnKV
+from worker.judge.engine.sequences import SLACK
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.prompt import Prompter
+from worker.judge.local.requests import Ask, Reading
+from worker.judge.reference.decode import Context
 from worker.policy.passes import make_rubric
 
 Open = Callable[..., Awaitable[Any]]

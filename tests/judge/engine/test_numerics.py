@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.remote_judges import Agreement, compare, held_out
 from worker.errors import Undecided
-from worker.judge.base import Judgement, JudgeRequest
-from worker.judge.engine import matrix
-from worker.judge.local import LocalJudge
+from worker.judge.engine import quantization as matrix
+from worker.judge.local.judge import LocalJudge
+from worker.judgement import Judgement, JudgeRequest
 from worker.settings import JudgeSettings
 
 KINDS = ("builtin", "suppressed", "taxonomy", "policy", "response", "image", "folded")

@@ -14,20 +14,23 @@ from transformers import (
 )
 
 from tests.support.allocations import Allocations
-from worker.judge.decode import Context, Writing
-from worker.judge.engine import attention, before, cascade, step
+from worker.judge.engine import attention
+from worker.judge.engine import attention as before
+from worker.judge.engine import attention as cascade
+from worker.judge.engine import decode_batch as step
 from worker.judge.engine import plan_work as work
+from worker.judge.engine.batch import Row
+from worker.judge.engine.decode_batch import MOST
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.guessing import MOST
-from worker.judge.engine.matrix import Numerics, maker
-from worker.judge.engine.packing import Row
+from worker.judge.engine.model import TextWeights
 from worker.judge.engine.plan import GIB, Demand, Policy, more, plan
 from worker.judge.engine.plan_advice import changes, room
 from worker.judge.engine.plan_sizes import Sizes, Vision, weights
-from worker.judge.engine.prefixes import Prefixes
-from worker.judge.engine.rows import ComputedRows
+from worker.judge.engine.prefix_cache import Prefixes
+from worker.judge.engine.quantization import Numerics, maker
+from worker.judge.engine.sequences import ComputedRows
 from worker.judge.engine.shapes import config_4b
-from worker.judge.engine.weights import TextWeights
+from worker.judge.reference.decode import Context, Writing
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 SIZES_4B = Sizes(

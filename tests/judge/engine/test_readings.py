@@ -9,10 +9,10 @@ import pytest
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Case, Source
 from worker.errors import Undecided
-from worker.judge.base import ThinkPlan
 from worker.judge.engine.device import EngineDevice
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Ask, Reading
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Ask, Reading
+from worker.judgement import ThinkPlan
 
 CASES = 1_000
 TOLERANCE = 1e-4

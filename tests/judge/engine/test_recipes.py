@@ -17,12 +17,12 @@ from transformers import DynamicCache
 from tests.support import oracle
 from tests.support.engine_cases import IMAGE, WINDOW, picture, text
 from worker.errors import Undecided
-from worker.judge.decode import Context
+from worker.judge.engine.batch import Row
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.packing import Row
-from worker.judge.engine.rows import rows_for
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Trace, TraceAsk
+from worker.judge.engine.sequences import rows_for
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.reference.decode import Context
 
 EXACT = 1e-4
 WRONG = 0.05

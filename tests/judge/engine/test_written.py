@@ -12,11 +12,11 @@ import torch
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Case, Source
 from worker.errors import Undecided
-from worker.judge.base import ThinkPlan
+from worker.judge.engine.decode_batch import Slots
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.slots import Slots
-from worker.judge.loading import Checkpoint
-from worker.judge.reading import Reading, Trace, TraceAsk
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.requests import Reading, Trace, TraceAsk
+from worker.judgement import ThinkPlan
 
 CASES = 240
 ALWAYS = ThinkPlan(when="always")

@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.openai_server import Body, Fault, OpenAIServer, Written, WrittenToken
 from tests.support.openai_writers import ScriptWriter, script, token
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.base import Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.policy.passes import builtin_rubric
 
 STOCK = builtin_rubric(())

@@ -11,13 +11,13 @@ import pytest
 
 from tests.support.openai_server import Body, OpenAIServer, Written, WrittenToken
 from tests.support.openai_writers import CheckpointWriter, ScriptWriter, script, token
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.base import Judgement, JudgeRequest, ThinkPlan
+from worker.guard.taxonomy import FLOOR
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import Judgement, JudgeRequest, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.passes import builtin_rubric
-from worker.policy.taxonomy import FLOOR
 
 pytestmark = pytest.mark.model
 

@@ -11,9 +11,10 @@ import pytest_asyncio
 from tests.support.openai_server import OpenAIServer
 from tests.support.openai_writers import CheckpointWriter
 from tests.support.remote_judges import compare, held_out
-from worker.judge.base import Judge, Judgement, JudgeRequest
-from worker.judge.local import LocalJudge
+from worker.judge.base import Judge
+from worker.judge.local.judge import LocalJudge
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import Judgement, JudgeRequest
 from worker.settings import JudgeSettings
 
 pytestmark = pytest.mark.model

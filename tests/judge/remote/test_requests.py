@@ -15,11 +15,12 @@ from PIL import Image
 from tests.support.openai_server import Body, OpenAIServer, Written
 from tests.support.openai_writers import ScriptWriter, script, token
 from worker.errors import DependencyUnavailable
-from worker.judge.base import JudgeImage, JudgeRequest, Rubric
+from worker.guard.render import custom_policy
+from worker.guard.taxonomy import FLOOR
+from worker.images import JudgeImage
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import JudgeRequest, Rubric
 from worker.policy.passes import builtin_rubric, make_rubric
-from worker.policy.render import custom_policy
-from worker.policy.taxonomy import FLOOR
 
 Serve = Callable[..., Awaitable[OpenAIServer]]
 JudgeOf = Callable[..., Awaitable[RemoteJudge]]

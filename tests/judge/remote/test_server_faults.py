@@ -13,10 +13,10 @@ import pytest
 from tests.support.openai_server import Body, Fault, OpenAIServer, Written
 from tests.support.openai_writers import ScriptWriter, script, token
 from worker.clock import ManualClock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.judge.base import JudgeRequest
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import JudgeRequest
 from worker.policy.passes import builtin_rubric
 
 Serve = Callable[..., Awaitable[OpenAIServer]]

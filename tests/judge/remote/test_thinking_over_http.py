@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.openai_server import Body, Fault, OpenAIServer, Written, WrittenToken
 from tests.support.openai_writers import ScriptWriter, script, token
-from worker.contracts.codes import SkippedReasoning
-from worker.judge.base import Judgement, JudgeRequest, ThinkPlan
+from worker.codes import SkippedReasoning
 from worker.judge.remote.judge import RemoteJudge
+from worker.judgement import Judgement, JudgeRequest, ThinkPlan
 from worker.policy.passes import builtin_rubric
 
 Serve = Callable[..., Awaitable[OpenAIServer]]

@@ -6,26 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from worker.clock import Clock
 from worker.errors import Undecided
-from worker.judge.device import Fault
+from worker.judge.engine.branch_scorer import LabelTree
+from worker.judge.engine.chunked_prefill import LongContext
+from worker.judge.engine.compile_warmup import fuse, graphs
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.fusing import fuse, graphs
-from worker.judge.engine.image_keys import ImageKeys
-from worker.judge.engine.images import ImageEmbeddings
-from worker.judge.engine.matrix import maker
-from worker.judge.engine.prefill import LongContext
-from worker.judge.engine.prefixes import Prefixes
-from worker.judge.engine.traces import PackedTraces
-from worker.judge.engine.tree import LabelTree
-from worker.judge.engine.weights import TextWeights
-from worker.judge.faults import fault_of, recovers
-from worker.judge.kept import Kept
-from worker.judge.labelling import MIN_CONSTANT, Limits
-from worker.judge.loading import Checkpoint
-from worker.judge.naming import Namer
-from worker.judge.reading import Ask, Reading, TraceAsk
-from worker.judge.replicas import Replicas
-from worker.judge.scoring import Reader
-from worker.judge.tracing import TraceRules
+from worker.judge.engine.image_embeddings import ImageEmbeddings
+from worker.judge.engine.model import TextWeights
+from worker.judge.engine.prefix_cache import ImageKeys, Prefixes
+from worker.judge.engine.quantization import maker
+from worker.judge.engine.reasoning import PackedTraces
+from worker.judge.local.batch_scoring import Reader
+from worker.judge.local.category_decoding import Namer
+from worker.judge.local.device import Fault, fault_of, recovers
+from worker.judge.local.label_scores import MIN_CONSTANT, Limits
+from worker.judge.local.loading import Checkpoint
+from worker.judge.local.reasoning import TraceRules
+from worker.judge.local.replicas import Replicas
+from worker.judge.local.requests import Ask, Reading, TraceAsk
+from worker.judge.statistics import Kept
 from worker.settings import JudgeSettings
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute

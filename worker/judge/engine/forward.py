@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from worker.judge.engine import blocks
-from worker.judge.engine.cascade import Cascade
-from worker.judge.engine.keys import Joined, LayerKV, OwnKV
-from worker.judge.engine.packing import Packed, Row, pack
-from worker.judge.engine.weights import Layer, TextWeights
+from worker.judge.engine import model as blocks
+from worker.judge.engine.attention import Cascade
+from worker.judge.engine.batch import Packed, Row, pack
+from worker.judge.engine.kv_cache import Joined, LayerKV, OwnKV
+from worker.judge.engine.model import Layer, TextWeights
 
 
 @dataclass(frozen=True)

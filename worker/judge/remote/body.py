@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import msgspec
 from PIL import Image
 
-from worker.judge.base import JudgeImage, Rubric
+from worker.guard.template import CATEGORIES_SWITCH
+from worker.images import JudgeImage
 from worker.judge.remote.prepare import Prepared
-from worker.judge.template import CATEGORIES_SWITCH
+from worker.judgement import Rubric
 
 ANSWER_TOKENS = 96
 """Room for the labels and the category line, as the local judge has it."""

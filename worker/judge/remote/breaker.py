@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from worker.clock import Clock
-from worker.settings_remote import RemoteSettings
+from worker.settings.sections import RemoteSettings
 from worker.telemetry import instruments
 
 WINDOW_S = 10.0

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from worker.clock import Clock
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
 from worker.judge.remote.breaker import Breaker, RetryBudget
-from worker.judge.remote.failure import Failure, Meaning
-from worker.settings_remote import RemoteSettings
+from worker.judge.remote.client import Failure, Meaning
+from worker.settings.sections import RemoteSettings
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import stage

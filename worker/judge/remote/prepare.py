@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.contracts.codes import UndecidedReason
+from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
-from worker.judge.base import JudgeImage, JudgeRequest, Rubric
-from worker.judge.context import fold_context
-from worker.text.sanitise import Sanitiser
+from worker.guard.context import fold_context
+from worker.guard.sanitise import Sanitiser
+from worker.images import JudgeImage
+from worker.judgement import JudgeRequest, Rubric
 
 NO_TEXT = "(image without text)"
 """Stands for the missing text of an image: the model refuses an image without any."""
@@ -43,7 +44,7 @@ class Preparer:
 
     def __init__(self, context_budget: int) -> None:
         self._context_budget = context_budget
-        # No tokenizer to ask whether a sanitised text is really harmless: it spells no token at all.
+        # No tokenizer to ask whether a sanitised text still spells a token.
         self._sanitise = Sanitiser({}, lambda _: ())
 
     def prepare(self, request: JudgeRequest) -> Prepared:

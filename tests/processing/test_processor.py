@@ -1,0 +1,284 @@
+"""One record through the pipeline: whatever goes wrong on the way, it ends in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.judgements import policy
+from tests.support.records import event_document, input_record
+from worker.clock import ManualClock
+from worker.codes import DeadLetterCode
+from worker.contracts.dead_letter import RecordReference, parse_dead_letter
+from worker.contracts.decode import Decoded
+from worker.contracts.encode import QuarantineRecord, verdict_output
+from worker.contracts.event import ImageRef
+from worker.contracts.verdict import Action, Verdict
+from worker.images import FetchedImage
+from worker.judge.scripted import ScriptedJudge
+from worker.judgement import Judgement, JudgeRequest
+from worker.log.base import Delivery
+from worker.policy.model import Actions, Candidate, CustomPass, Policy
+from worker.policy.passes import passes
+from worker.processing.evaluator import Evaluator
+from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
+from worker.processing.shadow import MOST
+from worker.records import Output, Record
+
+LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
+
+
+class NoStore:
+    @asynccontextmanager
+    async def fetch(self, refs: Sequence[ImageRef]) -> AsyncIterator[tuple[FetchedImage, ...]]:
+        yield ()
+
+
+class Policies:
+    """One live policy, and a candidate that a reload may change."""
+
+    def __init__(self) -> None:
+        self.next: Policy | None = None
+
+    def select(self, topic: str) -> Policy | None:
+        return LIVE
+
+    def candidate(self, policy: Policy) -> Policy | None:
+        return self.next
+
+
+class Reloading(ScriptedJudge):
+    """Policies are reloaded while it judges."""
+
+    def __init__(self, policies: Policies) -> None:
+        super().__init__()
+        self._policies = policies
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        self._policies.next = policy(version=3)
+        return await super().judge(request)
+
+
+def pipeline(policies: Policies, judge: ScriptedJudge, finished: list[Processed]) -> Pipeline:
+    clock = ManualClock()
+    return Pipeline(
+        Evaluator(judge, NoStore(), clock),
+        policies,
+        OutputTopics(verdicts="v", quarantine="q", dead_letter="d", shadow="s"),
+        PipelineLimits(max_event_bytes=10**6, max_output_bytes=10**6, max_images=4),
+        clock,
+        build="test",
+        group="g",
+        record=finished.append,
+    )
+
+
+def as_read(output: Output) -> Record:
+    return Record(
+        topic=output.topic,
+        partition=0,
+        offset=0,
+        timestamp=0,
+        key=output.key,
+        value=output.value,
+        headers=output.headers,
+    )
+
+
+@pytest.mark.parametrize("poison", [False, True])
+async def test_a_bug_in_reading_a_record_dead_letters_it(
+    monkeypatch: pytest.MonkeyPatch, poison: bool
+) -> None:
+    """Ending the process would read it again in the next one, and in the next, for ever."""
+
+    def broken(record: Record, *_: object, **__: object) -> Decoded:
+        raise RuntimeError(str(record.value))
+
+    monkeypatch.setattr("worker.processing.processor.decode_event", broken)
+    finished: list[Processed] = []
+    process = pipeline(Policies(), ScriptedJudge(), finished)
+    record = input_record(event_document(id="secret"))
+    outputs = await process(Delivery(record=record, poison=poison))
+    (letter,) = [parse_dead_letter(as_read(output)) for output in outputs]
+    assert (letter.code, letter.detail) == (DeadLetterCode.INTERNAL_ERROR, "RuntimeError")
+    assert outputs[0].value == record.value
+    assert [each.unreadable is not None for each in finished] == [True]
+
+
+async def test_a_reload_while_an_event_is_judged_does_not_change_its_candidate() -> None:
+    """The policies of an event are those of the moment it was begun."""
+    policies = Policies()
+    process = pipeline(policies, Reloading(policies), [])
+    outputs = await process(Delivery(record=input_record(event_document())))
+    assert [output.topic for output in outputs] == ["v"]
+    assert policies.next is not None
+
+
+class Slow(ScriptedJudge):
+    """Answers candidates, whose phrase is ``slow``, when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        if request.rubric == SLOW_RUBRIC:
+            await self.release.wait()
+        return await super().judge(request)
+
+
+SLOW = policy(version=2, sha256="1" * 64, custom=CustomPass(disallowed=("slow",)))
+SLOW_RUBRIC = passes(SLOW)[-1].rubric
+
+
+def shadowed(judge: ScriptedJudge, candidate: Policy) -> Pipeline:
+    policies = Policies()
+    policies.next = candidate
+    return pipeline(policies, judge, [])
+
+
+async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
+    """Judged in one batch, the two verdicts stand in one transaction."""
+    process = shadowed(ScriptedJudge(), policy(version=2))
+    outputs = await process(Delivery(record=input_record(event_document())))
+    assert [output.topic for output in outputs] == ["v", "s"]
+    await process.stop()
+
+
+async def test_a_slow_candidate_never_holds_up_the_live_verdict() -> None:
+    """It is published with a later event instead, once."""
+    judge = Slow()
+    process = shadowed(judge, SLOW)
+    delivery = Delivery(record=input_record(event_document()))
+    async with asyncio.timeout(10):
+        first = await process(delivery)
+        assert [output.topic for output in first] == ["v"]
+        judge.release.set()
+        topics = [output.topic for output in await process(delivery)]
+        while "s" not in topics:
+            topics += [output.topic for output in await process(delivery)]
+    assert topics[0] == "v"
+    await process.stop()
+
+
+async def test_candidates_that_pile_up_are_not_tried() -> None:
+    """A candidate whose judge hangs holds a bounded number of events."""
+    judge = Slow()
+    process = shadowed(judge, SLOW)
+    for _ in range(2 * MOST):
+        await process(Delivery(record=input_record(event_document())))
+    judge.release.set()
+    found = 0
+    async with asyncio.timeout(10):
+        while found < MOST:
+            outputs = await process(Delivery(record=input_record(b"")))
+            assert [output.topic for output in outputs] == ["d"]
+            outputs = await process(Delivery(record=input_record(event_document()), poison=True))
+            found += sum(output.topic == "s" for output in outputs)
+            await asyncio.sleep(0)
+    assert found == MOST
+    await process.stop()
+
+
+async def test_an_untouchable_record_is_referred_to_and_nothing_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading it, as an event or for its trace, is what may have ended the worker."""
+
+    def deadly(*_: object, **__: object) -> Decoded:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("worker.processing.processor.decode_event", deadly)
+    monkeypatch.setattr("worker.processing.processor.event_span", deadly)
+    finished: list[Processed] = []
+    process = pipeline(Policies(), ScriptedJudge(), finished)
+    record = input_record(event_document(), headers=(("h", b"x"),))
+    delivery = Delivery(record=record, poison=True, untouchable=True, attempts=7)
+    (output,) = await process(delivery)
+    letter = parse_dead_letter(as_read(output))
+    assert (letter.code, letter.by_reference) == (DeadLetterCode.POISON, True)
+    assert letter.detail == "it ended the worker 6 times"
+    reference = msgspec.json.decode(output.value or b"", type=RecordReference)
+    assert (reference.source.topic, reference.source.partition, reference.source.offset) == (
+        record.topic,
+        record.partition,
+        record.offset,
+    )
+    assert reference.sha256 == hashlib.sha256(record.value or b"").hexdigest()
+    assert (reference.size, output.key) == (len(record.value or b""), None)
+    assert len(finished) == 1
+
+
+@pytest.mark.parametrize("always", [False, True])
+async def test_a_verdict_that_cannot_be_written_ends_somewhere_else(
+    monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    """As an undecided one, and where that fails too, as a reference in the dead letters."""
+    calls = 0
+
+    def broken(*args: Any, **more: Any) -> Output:
+        nonlocal calls
+        calls += 1
+        if always or calls == 1:
+            raise RuntimeError("a bug")
+        return verdict_output(*args, **more)
+
+    monkeypatch.setattr("worker.processing.processor.verdict_output", broken)
+    process = pipeline(Policies(), ScriptedJudge(), [])
+    outputs = await process(Delivery(record=input_record(event_document())))
+    if always:
+        letter = parse_dead_letter(as_read(outputs[0]))
+        assert (letter.code, letter.by_reference) == (DeadLetterCode.INTERNAL_ERROR, True)
+    else:
+        verdict = msgspec.json.decode(outputs[0].value or b"", type=Verdict)
+        assert verdict.undecided_reason == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("action", "review"), [("allow", None), ("flag", None), ("hold", True), ("block", False)]
+)
+async def test_held_and_blocked_content_is_kept_beside_its_verdict(
+    monkeypatch: pytest.MonkeyPatch, action: Action, review: bool | None
+) -> None:
+    """Held for a person, blocked as evidence; both outputs go out together."""
+    acting = policy(actions=Actions(default=action))
+    policies = Policies()
+    monkeypatch.setattr(policies, "select", lambda _: acting)
+    event = event_document(messages=[{"role": "user", "text": "a grenade"}])
+    process = pipeline(policies, ScriptedJudge(), [])
+    first, *more = await process(Delivery(record=input_record(event)))
+    verdict = msgspec.json.decode(first.value or b"", type=Verdict)
+    assert (first.topic, verdict.action) == ("v", action)
+    kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
+    assert [each.needs_review for each in kept] == ([] if review is None else [review])
+    assert all(each.verdict == verdict for each in kept)
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 253_402_300_800_000, 2**63 - 1])
+async def test_a_record_whose_clock_is_far_off_is_judged_as_any_other(timestamp: int) -> None:
+    """Producers set what they like; -1 is Kafka's word for none. The verdict repeats it."""
+    record = msgspec.structs.replace(input_record(event_document()), timestamp=timestamp)
+    (output,) = await pipeline(Policies(), ScriptedJudge(), [])(Delivery(record=record))
+    verdict = msgspec.json.decode(output.value or b"", type=Verdict)
+    assert (verdict.outcome, verdict.source.timestamp) == ("safe", timestamp)
+    unreadable = msgspec.structs.replace(record, value=b"no event")
+    (output,) = await pipeline(Policies(), ScriptedJudge(), [])(Delivery(record=unreadable))
+    assert parse_dead_letter(as_read(output)).source.timestamp == timestamp
+
+
+async def test_accounts_that_fail_lose_no_verdict() -> None:
+    """What is counted and logged must not decide about events."""
+
+    def broken(_: Processed) -> None:
+        raise RuntimeError("a bug")
+
+    process = pipeline(Policies(), ScriptedJudge(), [])
+    process._record = broken
+    outputs = await process(Delivery(record=input_record(event_document())))
+    assert [output.topic for output in outputs] == ["v"]

@@ -1,0 +1,1 @@
+"""Tools around the worker: training, benches, the demonstration. Not what production installs."""

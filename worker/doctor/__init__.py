@@ -1,0 +1,1 @@
+"""What can be wrong with a deployment, each thing with its fix."""

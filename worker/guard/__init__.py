@@ -1,0 +1,1 @@
+"""What is true of the guard model and not of guards in general."""

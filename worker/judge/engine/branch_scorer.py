@@ -1,0 +1,115 @@
+"""Labels of a batch from one packed forward, without decoding.
+
+Behind each event stand both ways its answer can begin::
+
+    policy | event, tail, "User Safety:" [?]                          no response
+    policy | event, tail, "User Safety:" [?] + " safe⏎Response Safety:" [?]
+                                             + " unsafe⏎Response Safety:" [?]
+
+The two branches see the event but not each other, so ``[?]`` are exactly the logits that decoding
+would have met, whichever label the user gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from worker.errors import Undecided
+from worker.judge.engine.batch import Row
+from worker.judge.engine.forward import Forward
+from worker.judge.engine.image_embeddings import ImageEmbeddings
+from worker.judge.engine.prefix_cache import ImageKeys, Prefixes
+from worker.judge.engine.sequences import ComputedRows, rows_for
+from worker.judge.local.label_scores import (
+    MIN_CONSTANT,
+    AnswerTokens,
+    Chances,
+    Labels,
+    Sides,
+    known,
+    not_finite,
+)
+from worker.judge.local.requests import Ask
+from worker.telemetry import instruments
+
+
+class LabelTree(Labels):
+    """Implements ``scoring.Labelling`` with the packed forward."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        prefixes: Prefixes,
+        images: ImageEmbeddings,
+        image_keys: ImageKeys,
+        answer: AnswerTokens,
+        tokenizer: Any,
+        *,
+        min_constant: float = MIN_CONSTANT,
+    ) -> None:
+        super().__init__(answer, tokenizer, min_constant=min_constant)
+        self._forward, self._prefixes = forward, prefixes
+        self._images, self._image_keys = images, image_keys
+        self._branches = tuple((label, *answer.response) for label in (answer.safe, answer.unsafe))
+
+    def label(self, asks: Sequence[Ask]) -> tuple[ComputedRows, list[Sides | Undecided]]:
+        rows = self._rows(asks)
+        forwarded = self._forward.run(rows, keep=[True] * len(rows))
+        results: list[Sides | Undecided | None] = []
+        written: list[int] = []
+        found = self._chances(forwarded.logits)
+        for index, (ask, chances) in enumerate(zip(asks, found, strict=True)):
+            sides = self._sides(ask, chances)
+            if sides is None:
+                written.append(index)
+            results.append(sides)
+        kept = [each for each in forwarded.kept if each is not None]
+        for ask, row, own in zip(asks, rows, kept, strict=True):
+            if row.past is None:
+                self._image_keys.keep(ask.context, own)
+        computed = ComputedRows(self._forward, kept)
+        if written:
+            instruments.answers_written.add(len(written))
+            self._write(computed, asks, written, results)
+        return computed, [known(result) for result in results]
+
+    def _rows(self, asks: Sequence[Ask]) -> list[Row]:
+        answer, rows = self._answer, []
+        whole = rows_for(
+            [ask.context for ask in asks],
+            [ask.row or self._image_keys.find(ask.context) for ask in asks],
+            self._prefixes,
+            self._images,
+            tail=answer.user,
+        )
+        for ask, row in zip(asks, whole, strict=True):
+            trunk = len(row.ids)
+            # The token in front of the tail predicts the tail's first.
+            wanted = list(range(trunk - len(answer.user) - 1, trunk))
+            branches = self._branches if ask.response else ()
+            wanted += range(trunk, trunk + sum(len(branch) for branch in branches))
+            rows.append(Row(row.ids, row.prefix, row.past, branches, row.picture, tuple(wanted)))
+        return rows
+
+    def _sides(self, ask: Ask, chances: list[Chances]) -> Sides | Undecided | None:
+        """Both labels; None where the constant text is improbable, so that it must be written."""
+        answer = self._answer
+        stem = len(answer.user) + 1
+        user = self._competition(chances[:stem], answer.user, len(answer.user))
+        if user is None:
+            return not_finite()
+        if user[1] < self._min_constant:
+            return None
+        if not ask.response:
+            return Sides(user[0], None)
+        length = len(answer.response) + 1
+        start = stem + (length if user[0].label == "unsafe" else 0)
+        path = chances[:stem] + chances[start : start + length]
+        tail = (*answer.user, answer.label(user[0].label), *answer.response)
+        response = self._competition(path, tail, len(tail))
+        if response is None:
+            return not_finite()
+        if response[1] < self._min_constant:
+            return None
+        return Sides(user[0], response[0])

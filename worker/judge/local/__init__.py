@@ -1,0 +1,1 @@
+"""The judge of this machine: prompts, scheduling, scores and traces over one device."""

@@ -1,0 +1,104 @@
+"""Lag, age and work in flight, read from every runner of this process when metrics are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+from weakref import WeakSet
+
+import msgspec
+
+from worker.log.partition import Lane
+from worker.records import TopicPartition
+from worker.telemetry import instruments
+from worker.telemetry.aggregate import Observation
+from worker.telemetry.names import Attribute
+
+# What the stream is doing, for health, console and metrics.
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One claimed partition. ``committed`` is the next record's offset; ages are seconds.
+
+    ``position`` is the offset after the newest record taken in; ``lag`` as of the last look;
+    ``oldest_age_s`` the age, by the record's own timestamp, of the oldest record not committed;
+    ``held_by`` the dependency it waits for.
+    """
+
+    source: TopicPartition
+    committed: int
+    position: int
+    lag: int
+    inflight: int
+    oldest_age_s: float
+    held_by: str | None
+    isolating: bool
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One snapshot. Times ending in ``_at`` are of the clock's ``monotonic``.
+
+    ``assigned``: an assignment was completed and is not being given up, even an empty one.
+    ``last_progress_at``: the last commit, or the last moment with nothing to do.
+    ``oldest_inflight_s``: how long the oldest record in flight has been here.
+    """
+
+    assigned: bool
+    stopping: bool
+    fatal: str | None
+    partitions: tuple[PartitionStatus, ...]
+    inflight_events: int
+    inflight_bytes: int
+    running: int
+    events_committed: int
+    last_progress_at: float
+    oldest_inflight_s: float
+    paused_dependencies: tuple[str, ...]
+
+
+def partition_status(lane: Lane, lag: int, now: float) -> PartitionStatus:
+    """One lane as it stands; ``now`` is seconds since the epoch."""
+    head = lane.window.head
+    return PartitionStatus(
+        source=lane.source,
+        committed=lane.committed,
+        position=lane.position or lane.committed,
+        lag=lag,
+        inflight=len(lane.window),
+        oldest_age_s=max(0.0, now - head.delivery.record.timestamp / 1000) if head else 0.0,
+        held_by=lane.dependency,
+        isolating=lane.suspect,
+    )
+
+
+class _Source(Protocol):
+    def status(self) -> StreamStatus: ...
+
+
+_sources: WeakSet[_Source] = WeakSet()
+
+
+def observe(source: _Source) -> None:
+    """Report ``source.status()`` for as long as it lives."""
+    _sources.add(source)
+    instruments.lag.watch(_partitions(lambda one: one.lag))
+    instruments.oldest_age.watch(_partitions(lambda one: one.oldest_age_s))
+    instruments.inflight_events.watch(_partitions(lambda one: one.inflight))
+    instruments.inflight_bytes.watch(
+        lambda: [(sum(source.status().inflight_bytes for source in list(_sources)), {})]
+    )
+
+
+def _partitions(
+    value: Callable[[PartitionStatus], float],
+) -> Callable[[], Iterator[Observation]]:
+    def observations() -> Iterator[Observation]:
+        for source in list(_sources):
+            for partition in source.status().partitions:
+                labels: dict[str, str | int | bool] = {
+                    Attribute.TOPIC: partition.source.topic,
+                    Attribute.PARTITION: partition.source.partition,
+                }
+                yield value(partition), labels
+
+    return observations

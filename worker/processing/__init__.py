@@ -1,0 +1,1 @@
+"""One record, and one event, through the rooms."""

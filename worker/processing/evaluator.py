@@ -1,0 +1,243 @@
+"""One event judged against one policy: images fetched, passes judged, outcome decided. No log here.
+
+The worker, the ``judge`` command and the examples of policies all go through ``Evaluator``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from worker.clock import Clock
+from worker.codes import UndecidedReason
+from worker.concurrency import together
+from worker.contracts.event import Event, ImageRef, JudgedTurn, judged_turn
+from worker.contracts.timestamps import rfc3339
+from worker.contracts.verdict import Kind, PolicyRef, SourceRef, Timings, Verdict, verdict_id
+from worker.errors import Undecided
+from worker.images import FetchedImage, JudgeImage
+from worker.judge.base import Judge
+from worker.judgement import Judgement, JudgeRequest
+from worker.outcome.decide import Decision, decide, undecided
+from worker.outcome.passes import PassResult
+from worker.outcome.prefilter import settled, settles, with_hits
+from worker.policy.model import Policy
+from worker.policy.parse import adapter_path
+from worker.policy.passes import PolicyPass, passes
+from worker.policy.prefilter import prefilter_of
+from worker.telemetry import instruments
+from worker.telemetry.instruments import tracer
+from worker.telemetry.names import Attribute, Span
+from worker.telemetry.spans import stage
+
+
+class Fetcher(Protocol):
+    """What the evaluator needs of ``worker.media.fetch.ImageFetcher``."""
+
+    def fetch(
+        self, refs: Sequence[ImageRef]
+    ) -> AbstractAsyncContextManager[tuple[FetchedImage, ...]]: ...
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on one event, with the whole reasoning traces that only quarantine keeps."""
+
+    verdict: Verdict
+    decision: Decision
+    tokens: int = 0
+
+
+class _Look(NamedTuple):
+    """What one event came to: decided, by which passes, after how long a fetch (ms)."""
+
+    decision: Decision
+    results: Sequence[PassResult] = ()
+    fetch_ms: float = 0.0
+
+
+class Evaluator:
+    """Judges events. Safe to call concurrently; batching happens in the judge."""
+
+    def __init__(self, judge: Judge, fetcher: Fetcher, clock: Clock) -> None:
+        self._judge = judge
+        self._fetcher = fetcher
+        self._clock = clock
+
+    async def evaluate(
+        self,
+        event: Event,
+        policy: Policy,
+        source: SourceRef,
+        *,
+        fault: Undecided | None = None,
+        attempts: int = 1,
+        kind: Kind = "automatic",
+    ) -> Evaluation:
+        """Judge ``event`` under ``policy``; a ``fault`` found earlier makes it undecided unjudged.
+
+        Raises:
+            DependencyUnavailable: the store or the judge is away as a whole.
+        """
+        started = self._clock.monotonic()
+        turn = judged_turn(event)
+        if fault is None and turn is None:
+            fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
+        if fault is not None or turn is None:
+            assert fault is not None
+            look = _Look(undecided(policy, fault.reason, _detail(fault)))
+        else:
+            look = await self._look(turn, policy)
+        decision, results, fetch_ms = look
+        for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
+            labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
+            instruments.prefilter_hits.add(1, labels)
+        queue_ms = judge_ms = 0.0
+        tokens = 0
+        for result in results:  # plain statements: this runs once an event
+            judgement = result.judgement
+            if judgement is not None:
+                queue_ms = max(queue_ms, judgement.queue_ms)
+                judge_ms = max(judge_ms, judgement.judge_ms)
+                tokens += judgement.input_tokens + judgement.output_tokens
+        total_ms = (self._clock.monotonic() - started) * 1e3
+        timings = Timings(queue=queue_ms, fetch=fetch_ms, judge=judge_ms, total=total_ms)
+        return Evaluation(
+            verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
+            decision=decision,
+            tokens=tokens,
+        )
+
+    async def _look(self, turn: JudgedTurn, policy: Policy) -> _Look:
+        """Prefilter, images, passes: what costs least comes first, and may save what follows."""
+        prefilter = prefilter_of(policy)
+        hits = await prefilter.in_text(turn) if prefilter is not None else ()
+        if settles(policy, hits):
+            return _Look(settled(policy, hits, unfetched=turn.images))
+        if not turn.images:
+            results = await self._judge_all(turn, policy, ())
+            return _Look(with_hits(policy, _decide(policy, results, ()), hits), results)
+        began, fetch_ms = self._clock.monotonic(), 0.0
+        try:
+            async with self._fetcher.fetch(turn.images) as images:
+                fetch_ms = (self._clock.monotonic() - began) * 1e3
+                if prefilter is not None:
+                    hits += await prefilter.in_images(images)
+                if settles(policy, hits):
+                    return _Look(settled(policy, hits, images=images), (), fetch_ms)
+                results = await self._judge_all(turn, policy, images)
+            decision = with_hits(policy, _decide(policy, results, images), hits)
+            return _Look(decision, results, fetch_ms)
+        except Undecided as error:
+            decision = undecided(policy, error.reason, _detail(error))
+            return _Look(with_hits(policy, decision, hits), (), fetch_ms)
+
+    async def _judge_all(
+        self, turn: JudgedTurn, policy: Policy, images: Sequence[FetchedImage]
+    ) -> Sequence[PassResult]:
+        """Every pass over every frame; text alone where no image could be seen."""
+        asked = passes(policy)
+        with stage(Span.JUDGE):
+            if not images and len(asked) == 1:  # the common case pays for no task
+                return [await self._judge_one(turn, asked[0], None, None)]
+            frames: list[tuple[int | None, JudgeImage | None]] = [
+                (index, frame) for index, image in enumerate(images) for frame in image.frames
+            ]
+            return await together(
+                self._judge_one(turn, each, index, frame)
+                for each in asked
+                for index, frame in (frames or [(None, None)])
+            )
+
+    async def _judge_one(
+        self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
+    ) -> PassResult:
+        request = JudgeRequest(
+            user=turn.user.text,
+            response=turn.response.text if turn.response else None,
+            earlier=tuple([(message.role, message.text) for message in turn.context]),
+            image=frame,
+            rubric=each.rubric,
+            adapter=each.adapter,
+            think=each.think,
+            cache=each.cache,
+        )
+        try:
+            judgement = await self._judge.judge(request)
+        except Undecided as error:
+            return PassResult(
+                source=each.source, image=index, fault=error.reason, detail=_detail(error)
+            )
+        _record(judgement)
+        return PassResult(source=each.source, image=index, judgement=judgement)
+
+    def _verdict(
+        self,
+        event: Event,
+        policy: Policy,
+        source: SourceRef,
+        decision: Decision,
+        timings: Timings,
+        attempts: int,
+        kind: Kind,
+    ) -> Verdict:
+        return Verdict(
+            verdict_id=verdict_id(source.topic, source.partition, source.offset, event.id, kind),
+            event_id=event.id,
+            conversation_id=event.conversation_id,
+            tenant=event.tenant,
+            source=source,
+            kind=kind,
+            outcome=decision.outcome,
+            action=decision.action,
+            user=decision.user,
+            response=decision.response,
+            categories=decision.categories,
+            suppressed=decision.suppressed,
+            images=decision.images,
+            reasoning=decision.reasoning,
+            prefilter=decision.prefilter,
+            undecided_reason=decision.undecided_reason,
+            undecided_detail=decision.undecided_detail,
+            neutralised=decision.neutralised,
+            context=decision.context,
+            decided_by=decision.decided_by,
+            cached=decision.cached,
+            attempts=attempts,
+            policy=_policy_ref(policy.name, policy.version, policy.sha256),
+            model=self._judge.model(adapter_path(policy)),
+            timings_ms=timings,
+            judged_at=rfc3339(self._clock.time()),
+        )
+
+
+@lru_cache(maxsize=256)
+def _policy_ref(name: str, version: int, sha256: str) -> PolicyRef:
+    return PolicyRef(name=name, version=version, sha256=sha256)
+
+
+def _decide(
+    policy: Policy, results: Sequence[PassResult], images: Sequence[FetchedImage]
+) -> Decision:
+    with tracer.start_as_current_span(Span.DECIDE) as span:
+        decision = decide(policy, results, images)
+        if span.is_recording():
+            span.set_attribute(Attribute.OUTCOME, decision.outcome)
+            span.set_attribute(Attribute.ACTION, decision.action)
+            span.set_attribute(Attribute.PASSES, len(results))
+        return decision
+
+
+def _detail(error: Undecided) -> str:
+    return ": ".join(part for part in (error.field, error.detail) if part)
+
+
+def _record(judgement: Judgement) -> None:
+    for name in judgement.neutralised:
+        instruments.neutralised.add(1, {Attribute.CONTROL: name})
+    if judgement.thought is not None and not judgement.cached:
+        result = judgement.thought.skipped or "written"
+        instruments.think_traces.add(1, {Attribute.THINK: result})

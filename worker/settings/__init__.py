@@ -1,0 +1,41 @@
+"""The settings tree: environment variables over a YAML file over the defaults in ``sections``."""
+
+from worker.settings.sections import (
+    JudgeSettings,
+    Kafka,
+    KafkaSecurity,
+    LogSettings,
+    Names,
+    Policies,
+    Positive,
+    PositiveSeconds,
+    RemoteSettings,
+    Section,
+    Settings,
+    Store,
+    Stream,
+    Telemetry,
+    Topics,
+    Web,
+    load_settings,
+)
+
+__all__ = [
+    "JudgeSettings",
+    "Kafka",
+    "KafkaSecurity",
+    "LogSettings",
+    "Names",
+    "Policies",
+    "Positive",
+    "PositiveSeconds",
+    "RemoteSettings",
+    "Section",
+    "Settings",
+    "Store",
+    "Stream",
+    "Telemetry",
+    "Topics",
+    "Web",
+    "load_settings",
+]

@@ -1,0 +1,514 @@
+"""One typed settings tree, section by section, and the combinations that cannot work."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings.exceptions import SettingsError
+
+from worker.errors import ConfigurationError
+from worker.settings.load import SettingsFile, explain, read_settings_file, unknown_variables
+
+# What every section of the settings tree is made of.
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+def _names(value: Any) -> Any:
+    """A list as a variable of the environment gives it: ``a, b``, or JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("not a JSON list; write `a, b`") from None
+    return [name for each in value.split(",") if (name := each.strip())]
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+"""Names; one string holds them with commas between, as variables of the environment do."""
+
+
+class Section(BaseModel):
+    """A section refuses fields it does not know: a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# The section ``judge.remote``: a model served by somebody else, over the OpenAI chat API.
+
+
+class RemoteSettings(Section):
+    """The server of ``judge.backend: remote``, and how much is asked of it."""
+
+    base_url: str = ""
+    """Where the API begins, with its version: ``http://vllm:8000/v1``."""
+    model: str | None = None
+    """Name the server gives the model; unset takes the only one that it lists."""
+    api_key: SecretStr | None = None
+    """Bearer token, if the server wants one; prefer ``api_key_file``."""
+    api_key_file: Path | None = None
+    """File that holds the bearer token (a mounted secret); read again for every request."""
+    ca_file: Path | None = None
+    """PEM bundle that the server's certificate is checked with; unset is the system's."""
+    concurrency: Positive = 64
+    """Requests in flight at most, those for reasoning traces not counted."""
+    start_timeout_s: PositiveSeconds = 600.0
+    """Longest wait at start for a server that is not up yet; a model takes minutes to load."""
+    connect_timeout_s: PositiveSeconds = 5.0
+    """Longest wait for a connection."""
+    timeout_s: PositiveSeconds = 30.0
+    """Longest wait for one answer; below ``judge.batch_deadline_s``."""
+    attempts: Positive = 3
+    """Tries of one request, the first included."""
+    retry_initial_s: PositiveSeconds = 0.25
+    """First wait before a retry; doubles up to ``retry_max_s``, with jitter."""
+    retry_max_s: PositiveSeconds = 5.0
+    """Longest wait before a retry. A server that asks for a longer one is taken to be away."""
+    retry_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    """Retries earned by each answer: an outage must not multiply the load."""
+    breaker_failures: Positive = 5
+    """Failures within ten seconds, at least half of all requests, that open the breaker."""
+    breaker_initial_s: PositiveSeconds = 1.0
+    """First time the breaker stays open before it probes; doubles up to ``breaker_max_s``."""
+    breaker_max_s: PositiveSeconds = 15.0
+    """Longest time the breaker stays open before it probes."""
+    top_logprobs: Annotated[int, Field(ge=2, le=100)] = 20
+    """Alternatives asked for at every token; vLLM allows 20 unless ``--max-logprobs`` says more."""
+    template_kwargs: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Further ``chat_template_kwargs``, for a template with switches of its own."""
+    chat_template: Path | None = None
+    """Copy of the template the server uses; verdicts then carry its digest."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it must begin with http:// or https://")
+        if "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError("credentials do not belong here; use api_key_file")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _ours_stand(self) -> RemoteSettings:
+        ours = {"enable_thinking", "request_categories", "custom_policy", "custom_taxonomy"}
+        if taken := sorted(ours & self.template_kwargs.keys()):
+            raise ValueError(f"template_kwargs: {', '.join(taken)} come from the policy")
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("set api_key or api_key_file, not both")
+        return self
+
+
+# One typed settings tree: environment variables over a YAML file over these defaults.
+#
+# An environment variable is ``MODERATION_<SECTION>__<FIELD>``, e.g. ``MODERATION_KAFKA__GROUP_ID``.
+# Credentials come from the environment or from files named here; they are never printed.
+
+
+class KafkaSecurity(Section):
+    """How the worker proves itself to the brokers."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Transport and authentication."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """SASL mechanism, used with the SASL protocols."""
+    username: str | None = None
+    """SASL user."""
+    password: SecretStr | None = None
+    """SASL password; prefer ``password_file``."""
+    password_file: Path | None = None
+    """File that holds the SASL password (a mounted secret)."""
+    ca_file: Path | None = None
+    """PEM bundle of the brokers' certificate authority."""
+    certificate_file: Path | None = None
+    """PEM client certificate, for mutual TLS."""
+    key_file: Path | None = None
+    """PEM key of the client certificate."""
+
+
+class Kafka(Section):
+    """The brokers and the consumer group."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Comma-separated ``host:port`` list."""
+    group_id: str = "moderation-worker"
+    """Consumer group; part of every transactional id."""
+    client_id: str = "moderation-worker"
+    """Name the brokers see in their logs and quotas."""
+    session_timeout_s: PositiveSeconds = 30.0
+    """Silence after which the group gives a worker's partitions away."""
+    rebalance_timeout_s: PositiveSeconds = 120.0
+    """Longest a rebalance waits for this worker; must exceed ``stream.drain_s``."""
+    transaction_timeout_s: PositiveSeconds = 30.0
+    """Longest an open transaction may hold read_committed readers back."""
+    request_timeout_s: PositiveSeconds = 30.0
+    """Longest wait for one broker answer."""
+    max_message_bytes: Positive = 12 * 1024 * 1024
+    """Largest record produced; output topics must accept it (``topics check``)."""
+    security: KafkaSecurity = KafkaSecurity()
+    """Transport security and credentials."""
+
+
+class LogSettings(Section):
+    """Which log is underneath."""
+
+    backend: Literal["kafka", "local"] = "kafka"
+    """``kafka``, or ``local``: an append-only log in a directory, for one machine."""
+    directory: Path = Path(".moderation/log")
+    """Where the local log lies."""
+    fsync: bool = False
+    """Whether the local log waits for the disk at every commit: survive a power cut, not only a
+    killed process."""
+
+
+class Topics(Section):
+    """Output topics. Input topics are bound by policies (``topics:`` in each)."""
+
+    verdicts: str = "moderation.verdicts"
+    """Every decoded event's verdict, keyed by conversation id."""
+    quarantine: str = "moderation.quarantine"
+    """Content held for a person."""
+    dead_letter: str = "moderation.dead-letter"
+    """Records that cannot be read as events, bytes untouched."""
+    shadow: str = "moderation.verdicts.shadow"
+    """Verdicts of candidate policies."""
+    partitions: Positive = 4
+    """Partitions for topics that ``topics create`` makes."""
+    replication: Positive = 1
+    """Replication factor for topics that ``topics create`` makes."""
+
+
+class Stream(Section):
+    """Bounds on the work in flight, and how it ends."""
+
+    max_events: Positive = 1024
+    """Events being judged over all partitions; sixteen times as many may wait for their
+    commit."""
+    max_bytes: Positive = 64 * 1024 * 1024
+    """Input bytes in flight over all partitions."""
+    max_event_bytes: Positive = 10 * 1024 * 1024
+    """Largest input record read as an event; larger ones are dead-lettered."""
+    commit_max_events: Positive = 2000
+    """Events in one transaction at most."""
+    drain_s: PositiveSeconds = 60.0
+    """Longest a revoke or a shutdown waits for work in flight."""
+    retry_initial_s: PositiveSeconds = 0.5
+    """First wait after a dependency failed; doubles up to ``retry_max_s``."""
+    retry_max_s: PositiveSeconds = 30.0
+    """Longest wait between retries while a dependency is away."""
+    poison_isolate_after: Positive = 2
+    """Attempts after which a batch that killed the worker is judged one by one."""
+    poison_give_up_after: Positive = 4
+    """Attempts after which the event at the head is undecided ``poison``."""
+
+
+class Store(Section):
+    """Where images are."""
+
+    backend: Literal["s3", "directory"] = "s3"
+    """``s3``, or ``directory``: ``DIRECTORY/bucket/key`` on this machine."""
+    directory: Path = Path(".moderation/objects")
+    """Root of the directory store."""
+    endpoint_url: str | None = None
+    """S3 endpoint; unset means AWS."""
+    region: str | None = None
+    """S3 region."""
+    path_style: bool = False
+    """Address buckets by path, as most stores that are not AWS want."""
+    buckets: Names = ()
+    """Buckets events may refer to; none are allowed unless listed."""
+    prefixes: Names = ()
+    """Key prefixes events may refer to; empty allows every key of the buckets."""
+    threads: Positive = 16
+    """Fetching threads, and connections."""
+    connect_timeout_s: PositiveSeconds = 2.0
+    """Longest wait for a connection."""
+    read_timeout_s: PositiveSeconds = 10.0
+    """Longest silence while reading."""
+    fetch_deadline_s: PositiveSeconds = 20.0
+    """Longest for all images of one event, retries included."""
+    max_image_bytes: Positive = 20 * 1024 * 1024
+    """Largest encoded image."""
+    max_image_pixels: Positive = 40_000_000
+    """Largest decoded image, in pixels."""
+    max_frames: Positive = 4
+    """Frames judged of an animated image, spread from first to last."""
+    max_images: Positive = 16
+    """Images of one event; more make it undecided."""
+    inflight_bytes: Positive = 256 * 1024 * 1024
+    """Decoded image bytes in flight over all events."""
+    cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Decoded image bytes kept by digest."""
+
+
+class JudgeSettings(Section):
+    """The model."""
+
+    backend: Literal["local", "remote", "scripted"] = "local"
+    """``local`` runs the model here; ``remote`` asks the server of ``judge.remote``; ``scripted``
+    answers from a word list (tests, benches)."""
+    model: str = "tiny"
+    """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    revision: str | None = None
+    """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
+    that the server was started with: verdicts repeat it, nothing can check it."""
+    adapter: Path | None = None
+    """LoRA adapter applied under every policy without one of its own."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
+    """Tokens of one context; a judged turn that does not fit is undecided."""
+    context_budget: int = Field(default=1024, ge=0)
+    """Tokens of earlier turns folded in, newest first."""
+    max_batch: Positive = 32
+    """Contexts in one forward."""
+    max_batch_tokens: Positive = 16_384
+    """Tokens in one forward, padding included. On a CPU a true model gives most with some 2,048:
+    more leave its caches."""
+    engine: Literal["packed", "plain"] = "packed"
+    """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
+    as transformers does, which is slower and gives the same verdicts."""
+    numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
+    """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
+    activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
+    cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
+    under it."""
+    compile: bool = False
+    """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
+    anything is judged."""
+    prefill_tokens: Positive = 4096
+    """A context with more tokens of its own is computed in pieces of this size, between batches."""
+    prefix_bytes: Positive = 2 * 1024**3
+    """Device memory in which the keys and values of policies are pinned."""
+    image_bytes: Positive = 256 * 1024**2
+    """Device memory that keeps embeddings of images seen before."""
+    image_keys_bytes: int = Field(default=256 * 1024**2, ge=0)
+    """Device memory that keeps keys and values of images that came again under one policy, so that
+    only the text around them is computed; 0 is off."""
+    batch_deadline_s: PositiveSeconds = 60.0
+    """A batch on the device for longer makes the worker unhealthy; twice this ends the process."""
+    think_lane: Positive = 64
+    """Traces waiting or being written at most; beyond it thinking is shed."""
+    think_tokens_per_s: int = Field(default=0, ge=0)
+    """Tokens of traces written a second at most; beyond it thinking is shed. 0 is no limit."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the model; 0 leaves the choice to torch."""
+    cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+    """Bytes of answers kept for equal requests, so that a wave is judged once; 0 is off."""
+    remote: RemoteSettings = RemoteSettings()
+    """The server that judges when ``backend`` is ``remote``."""
+
+
+class Policies(Section):
+    """Where policies come from."""
+
+    directory: Path = Path("policies")
+    """Directory of ``*.yaml`` policies."""
+    reload_s: PositiveSeconds = 5.0
+    """How often the directory is looked at for changes."""
+    check_examples: bool = True
+    """Whether a policy's examples must hold before it goes live."""
+
+
+class Telemetry(Section):
+    """Traces, metrics and logs. Export follows the standard ``OTEL_*`` variables."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe line that is logged."""
+    log_format: Literal["json", "text"] = "json"
+    """One JSON object a line, or lines for people."""
+    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Share of traces started here that is kept; a producer's own decision is followed."""
+    content: bool = False
+    """Whether user content may appear in logs and spans. Off unless you mean it."""
+
+
+class Web(Section):
+    """The worker's own pages: probes, metrics, console."""
+
+    host: str = "127.0.0.1"
+    """Address to bind."""
+    port: int = Field(default=6066, ge=0, le=65_535)
+    """Port to bind; 0 takes a free one."""
+    show_content: bool = False
+    """Whether the console shows user content."""
+
+
+class Settings(BaseSettings):
+    """Everything the worker can be told. See ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODERATION_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+    file_values: ClassVar[dict[str, Any]] = {}
+
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """``at_least_once`` may repeat verdicts (with equal ids) after a crash; never loses one."""
+    kafka: Kafka = Kafka()
+    log: LogSettings = LogSettings()
+    topics: Topics = Topics()
+    stream: Stream = Stream()
+    store: Store = Store()
+    judge: JudgeSettings = JudgeSettings()
+    policies: Policies = Policies()
+    telemetry: Telemetry = Telemetry()
+    web: Web = Web()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.file_values)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Settings:
+        if problems := list(impossible(self)):
+            raise ValueError("\n  combination: ".join(problems))
+        return self
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings tree; ``overrides`` (section dictionaries) stand over everything.
+
+    Raises:
+        ConfigurationError: a file that cannot be read, or a field that is unknown or wrong.
+    """
+    file = read_settings_file(config) if config is not None else SettingsFile({}, {})
+    if unknown := list(unknown_variables(Settings)):
+        raise ConfigurationError("\n".join(("settings cannot be used (environment):", *unknown)))
+    source = type(
+        "Settings", (Settings,), {"file_values": file.values, "__doc__": Settings.__doc__}
+    )
+    try:
+        return source(**overrides)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, Settings, config, file.lines)) from None
+    except SettingsError:
+        raise ConfigurationError(
+            "settings cannot be used (environment): a variable that sets a whole section or list "
+            "is not JSON; set single fields, as MODERATION_KAFKA__GROUP_ID"
+        ) from None
+
+
+_TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+
+
+def impossible(settings: Settings) -> Iterator[str]:
+    """Every problem; each message names the settings to change."""
+    yield from _security(settings.kafka.security)
+    yield from _sizes(settings)
+    yield from _topics(settings)
+    yield from _judge(settings.judge)
+
+
+def _security(security: KafkaSecurity) -> Iterator[str]:
+    protocol = f"kafka.security.protocol is {security.protocol}"
+    password = security.password or security.password_file
+    if security.protocol.startswith("SASL"):
+        if not (security.username and password):
+            yield f"{protocol}: set kafka.security.username and kafka.security.password_file"
+    elif security.username or password:
+        yield (
+            f"{protocol}, which proves no user: set it to SASL_SSL, or leave out "
+            "kafka.security.username and kafka.security.password_file"
+        )
+    if security.password and security.password_file:
+        yield "set kafka.security.password or kafka.security.password_file, not both"
+    files = (security.ca_file, security.certificate_file, security.key_file)
+    if not security.protocol.endswith("SSL") and any(files):
+        yield (
+            f"{protocol}, which encrypts nothing: set it to SSL or SASL_SSL, or leave out "
+            "kafka.security.ca_file, certificate_file and key_file"
+        )
+    if security.key_file and not security.certificate_file:
+        yield "kafka.security.key_file needs kafka.security.certificate_file beside it"
+
+
+def _sizes(settings: Settings) -> Iterator[str]:
+    stream, kafka = settings.stream, settings.kafka
+    if stream.drain_s >= kafka.rebalance_timeout_s:
+        yield (
+            "stream.drain_s must be below kafka.rebalance_timeout_s, or a drain outlasts the group"
+        )
+    if stream.max_event_bytes + 64 * 1024 > kafka.max_message_bytes:
+        yield "kafka.max_message_bytes must exceed stream.max_event_bytes by 64 KiB of headroom"
+    if stream.max_event_bytes > stream.max_bytes:
+        yield "stream.max_bytes must hold at least one event of stream.max_event_bytes"
+    if stream.poison_isolate_after >= stream.poison_give_up_after:
+        yield "stream.poison_isolate_after must be below stream.poison_give_up_after"
+    if stream.retry_initial_s > stream.retry_max_s:
+        yield "stream.retry_initial_s must not be above stream.retry_max_s"
+
+
+def _topics(settings: Settings) -> Iterator[str]:
+    outputs = settings.topics
+    names = {
+        "topics.verdicts": outputs.verdicts,
+        "topics.quarantine": outputs.quarantine,
+        "topics.dead_letter": outputs.dead_letter,
+        "topics.shadow": outputs.shadow,
+    }
+    if len(set(names.values())) < len(names):
+        yield "topics.*: every output topic needs a name of its own"
+    for field, name in names.items():
+        if not _TOPIC.fullmatch(name):
+            yield f"{field}: a topic's name is 1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`"
+    if not settings.kafka.bootstrap_servers.strip(", "):
+        yield "kafka.bootstrap_servers: name at least one broker, as host:port"
+    if not settings.kafka.group_id.strip():
+        yield "kafka.group_id must not be empty: offsets are kept under it"
+
+
+def _judge(judge: JudgeSettings) -> Iterator[str]:
+    if judge.engine == "plain" and judge.numerics != "model":
+        yield "judge.numerics needs judge.engine = packed: the plain model multiplies as loaded"
+    if judge.context_budget >= judge.max_context:
+        yield "judge.context_budget must be below judge.max_context"
+    if judge.backend != "remote":
+        return
+    if not judge.remote.base_url:
+        yield "judge.backend is remote: set judge.remote.base_url"
+    if judge.adapter is not None:
+        yield (
+            "judge.adapter: a remote judge's adapter is served under a name of its own; put that "
+            "name into judge.remote.model"
+        )
+    if judge.remote.timeout_s >= judge.batch_deadline_s:
+        yield (
+            "judge.remote.timeout_s must be below judge.batch_deadline_s, or one slow answer makes "
+            "the worker unhealthy"
+        )
