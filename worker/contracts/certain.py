@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from worker.contracts import limits
-from worker.contracts.event import Event
+from worker.contracts.event import Event, Judged
 from worker.contracts.event_reader import CONTROL, turn_fault
 from worker.contracts.timestamps import is_rfc3339
 from worker.records import Record
@@ -24,7 +24,7 @@ _SMALL = limits.MAX_METADATA_BYTES // 8
 """Bytes of a document whose metadata cannot be too long, however its numbers are written out."""
 
 
-def certain_event(record: Record, value: bytes, max_images: int) -> Event | None:
+def certain_event(record: Record, value: bytes, max_images: int, judged: Judged) -> Event | None:
     """The event of a plain JSON record that is beyond doubt; None: read it the careful way."""
     if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
         return None
@@ -43,7 +43,7 @@ def certain_event(record: Record, value: bytes, max_images: int) -> Event | None
         return None
     if len(value) > _SMALL and len(msgspec.json.encode(event.metadata)) > limits.MAX_METADATA_BYTES:
         return None
-    return event if turn_fault(event, max_images) is None else None
+    return event if turn_fault(event, max_images, judged) is None else None
 
 
 def _named_once(event: Event, value: bytes) -> bool:

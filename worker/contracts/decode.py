@@ -14,7 +14,7 @@ from worker.codes import DeadLetterCode
 from worker.contracts import limits
 from worker.contracts.certain import certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
-from worker.contracts.event import Event
+from worker.contracts.event import Event, Judged
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
 from worker.errors import Undecided, UnreadableRecord
@@ -34,25 +34,32 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     fault: Undecided | None = None
 
 
-def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX_IMAGES) -> Decoded:
+def decode_event(
+    record: Record,
+    max_bytes: int,
+    *,
+    max_images: int = limits.MAX_IMAGES,
+    judged: Judged = "turn",
+) -> Decoded:
     """Read a record as plain JSON or as a CloudEvent, binary or structured.
 
     Args:
         record: as it came from the log.
         max_bytes: largest value that is parsed (``stream.max_event_bytes``).
         max_images: most images of the judged turn (``store.max_images``).
+        judged: what of the user is judged, as the policy says.
 
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
     """
     value = _payload(record, max_bytes)
-    certain = certain_event(record, value, max_images)
+    certain = certain_event(record, value, max_images, judged)
     if certain is not None:
         return Decoded(event=certain)
-    return _read_carefully(record, value, max_images)
+    return _read_carefully(record, value, max_images, judged)
 
 
-def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
+def _read_carefully(record: Record, value: bytes, max_images: int, judged: Judged) -> Decoded:
     envelope = open_envelope(record, value)
     raw = envelope.event
     if type(raw) is not dict:
@@ -65,6 +72,7 @@ def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
         envelope.path,
         surrogates=envelope.document.escaped_surrogates,
         max_images=max_images,
+        judged=judged,
     )
     event = reader.read(raw, event_id, conversation_id, envelope.time)
     fault = reader.fault

@@ -7,18 +7,18 @@ published, and neither may carry what a user wrote.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import msgspec
 
 from worker.codes import UndecidedReason
 from worker.contracts import limits
-from worker.contracts.event import Event, ImageRef, Message, Role, judged_turn
+from worker.contracts.event import Event, ImageRef, Judged, Message, Role, judged_turn
 from worker.contracts.strict_json import Flaw
 from worker.contracts.timestamps import is_rfc3339
 from worker.errors import Undecided
 
-ROLES: Final = frozenset({"user", "assistant"})
+ROLES: Final = frozenset(get_args(Role))
 CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and lone surrogates, which are no characters at all."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,12 +46,13 @@ class EventReader:
     ``path`` stands in front of every field name. ``surrogates``: strings may hold lone surrogates.
     """
 
-    __slots__ = ("_max_images", "_path", "_surrogates", "fault")
+    __slots__ = ("_judged", "_max_images", "_path", "_surrogates", "fault")
 
-    def __init__(self, path: str, *, surrogates: bool, max_images: int) -> None:
+    def __init__(self, path: str, *, surrogates: bool, max_images: int, judged: Judged) -> None:
         self._path = path
         self._surrogates = surrogates
         self._max_images = max_images
+        self._judged = judged
         self.fault: Undecided | None = None
 
     def read(
@@ -72,7 +73,9 @@ class EventReader:
             messages=messages,
             metadata=self._metadata(raw),
         )
-        unjudgeable = turn_fault(event, self._max_images) if self.fault is None else None
+        unjudgeable = (
+            turn_fault(event, self._max_images, self._judged) if self.fault is None else None
+        )
         if unjudgeable is not None:
             reason, field, detail = unjudgeable
             self.blame(field, detail, reason)
@@ -138,8 +141,11 @@ class EventReader:
             most = limits.MAX_MESSAGES
             self.blame("messages", f"has {len(messages)} messages, at most {most} are allowed")
             return ()
-        read = tuple([self._message(each, index) for index, each in enumerate(messages)])
-        return read if self.fault is None else ()  # messages are read first: the fault is theirs
+        read = [self._message(each, index) for index, each in enumerate(messages)]
+        # Messages are read first: a fault is theirs. Beside a strange role the others are readable.
+        if self.fault is not None and not self.fault.field.endswith(".role"):
+            return ()
+        return tuple([each for each in read if each.role in ROLES])
 
     def _message(self, raw: object, index: int) -> Message:
         if type(raw) is not dict:
@@ -150,7 +156,7 @@ class EventReader:
             if role is None:
                 detail = "is missing"
             elif type(role) is str:
-                detail = "is neither user nor assistant"
+                detail = "is none of user, assistant, system and developer"
             else:
                 detail = given(role, "a string")
             self.blame(f"messages[{index}].role", detail)
@@ -215,19 +221,21 @@ class EventReader:
         self.blame(field, _many(count, most), UndecidedReason.TOO_MANY_IMAGES)
 
 
-def turn_fault(event: Event, max_images: int) -> tuple[UndecidedReason, str, str] | None:
+def turn_fault(
+    event: Event, max_images: int, judged: Judged
+) -> tuple[UndecidedReason, str, str] | None:
     """Why there is nothing to judge, or too much: reason, field and detail."""
-    turn = judged_turn(event)
+    turn = judged_turn(event, judged)
     if turn is None:
         return UndecidedReason.NO_USER_TURN, "messages", "holds no user message"
     total = sum([len(message.images) for message in event.messages])
     if total:
-        judged = len(turn.images)
-        if judged > max_images:
-            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(judged, max_images)
+        shown = len(turn.images)
+        if shown > max_images:
+            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(shown, max_images)
         if total > limits.MAX_IMAGES:
             return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(total, limits.MAX_IMAGES)
-    for index in range(len(turn.context), len(event.messages)):
+    for index in turn.places:
         message = event.messages[index]
         if not message.images and (not message.text or message.text.isspace()):
             detail = "is judged, and has neither text nor an image"

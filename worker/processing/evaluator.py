@@ -33,6 +33,7 @@ from worker.telemetry import instruments
 from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.spans import stage
+from worker.text.turn import as_read
 
 
 class Fetcher(Protocol):
@@ -83,14 +84,15 @@ class Evaluator:
             DependencyUnavailable: the store or the judge is away as a whole.
         """
         started = self._clock.monotonic()
-        turn = judged_turn(event)
+        turn, folded = judged_turn(event, policy.judged), ()
         if fault is None and turn is None:
             fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
         if fault is not None or turn is None:
             assert fault is not None
             look = _Look(undecided(policy, fault.reason, _detail(fault)))
         else:
-            look = await self._look(turn, policy)
+            read, folded = await as_read(turn)
+            look = await self._look(turn, read, policy)
         decision, results, fetch_ms = look
         for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
             labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
@@ -106,15 +108,18 @@ class Evaluator:
         total_ms = (self._clock.monotonic() - started) * 1e3
         timings = Timings(queue=queue_ms, fetch=fetch_ms, judge=judge_ms, total=total_ms)
         return Evaluation(
-            verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
+            verdict=self._verdict(event, policy, source, decision, folded, timings, attempts, kind),
             decision=decision,
             tokens=tokens,
         )
 
-    async def _look(self, turn: JudgedTurn, policy: Policy) -> _Look:
-        """Prefilter, images, passes: what costs least comes first, and may save what follows."""
+    async def _look(self, written: JudgedTurn, turn: JudgedTurn, policy: Policy) -> _Look:
+        """Prefilter, images, passes: what costs least comes first, and may save what follows.
+
+        ``turn`` is what was ``written``, as a person reads it.
+        """
         prefilter = prefilter_of(policy)
-        hits = await prefilter.in_text(turn) if prefilter is not None else ()
+        hits = await prefilter.in_text(written, turn) if prefilter is not None else ()
         if settles(policy, hits):
             return _Look(settled(policy, hits, unfetched=turn.images))
         if not turn.images:
@@ -180,6 +185,7 @@ class Evaluator:
         policy: Policy,
         source: SourceRef,
         decision: Decision,
+        folded: tuple[str, ...],
         timings: Timings,
         attempts: int,
         kind: Kind,
@@ -203,6 +209,7 @@ class Evaluator:
             undecided_reason=decision.undecided_reason,
             undecided_detail=decision.undecided_detail,
             neutralised=decision.neutralised,
+            folded=folded,
             context=decision.context,
             decided_by=decision.decided_by,
             cached=decision.cached,

@@ -111,10 +111,14 @@ class Pipeline:
             poison = UnreadableRecord(DeadLetterCode.POISON, detail=_deaths(delivery))
             return [self._refer(record, poison)]
         with event_span(record, self._group) as span:
+            policy = self._policies.select(record.topic)
             try:
                 with stage(Span.DECODE):
                     decoded = decode_event(
-                        record, self._limits.max_event_bytes, max_images=self._limits.max_images
+                        record,
+                        self._limits.max_event_bytes,
+                        max_images=self._limits.max_images,
+                        judged=policy.judged if policy is not None else "turn",
                     )
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
@@ -122,7 +126,6 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
-            policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.

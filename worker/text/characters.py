@@ -6,6 +6,7 @@ belong to the same blocks.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +44,11 @@ MARKS: Final = ranges(
 )
 """Nonspacing and enclosing marks: what is drawn onto the character before it."""
 
+SPACING_MARKS: Final = ranges(
+    code for code in _PLANES[0] if unicodedata.category(chr(code)) == "Mc"
+)
+"""Vowel signs and the like that stand beside their letter, and are of its word."""
+
 GENERIC_MARKS: Final = (
     "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 )
@@ -62,6 +68,16 @@ characters that are no white space, and halves of surrogate pairs."""
 
 TAGS: Final = "\U000e0000-\U000e007f"
 """ASCII that nobody sees; in the flags of regions it is part of what is seen."""
+
+_MANY_MARKS = re.compile(f"([{MARKS}]{{{MARK_RUN}}})[{MARKS}]+")
+
+
+def bounded(text: str) -> str:
+    """The text with at most ``MARK_RUN`` marks in a row: normal forms cost more than linear time in
+    the length of a run.
+    """
+    return _MANY_MARKS.sub(r"\1", text)
+
 
 UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u30ff\u3130-\u318f"

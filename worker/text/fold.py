@@ -25,7 +25,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from worker.text import bidi
-from worker.text.characters import GENERIC_MARKS, MARK_RUN, MARKS, NO_WIDTH, TAGS, by_slices
+from worker.text.characters import GENERIC_MARKS, MARKS, NO_WIDTH, TAGS, bounded, by_slices
 from worker.text.lookalikes import imitated
 
 VERSION: Final = 1
@@ -286,7 +286,6 @@ def _forms() -> dict[int, str]:
 _FORMS = _forms()
 
 # Marks.
-_MANY = re.compile(f"([{MARKS}]{{{MARK_RUN}}})[{MARKS}]+")
 _OVERLAYS = (
     "\u0334-\u0338\u0488\u0489"
     "\u20d2\u20d3\u20d8-\u20da\u20dd\u20de\u20e0\u20e2\u20e5\u20e6\u20ea\u20eb"
@@ -306,7 +305,7 @@ def _bounded(text: str) -> str:
             return match[1]
         return match[1] + _OVERLAY.sub("", marks)
 
-    return _DRAWN_ON.sub(letter, _MANY.sub(r"\1", text))
+    return _DRAWN_ON.sub(letter, bounded(text))
 
 
 # Lookalikes.

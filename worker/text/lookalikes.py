@@ -71,7 +71,7 @@ def unmasked(text: str) -> str:
         text = text.translate(_LATIN_TABLE)
     if not _ANY_FOREIGN.search(text):
         return text
-    latin = len(_BASIC.findall(text)) >= len(_NATIVE.findall(text))
+    latin = _BASIC.subn("", text)[1] >= _NATIVE.subn("", text)[1]
 
     def word(match: re.Match[str]) -> str:
         found = match[0]
