@@ -24,7 +24,9 @@ _SMALL = limits.MAX_METADATA_BYTES // 8
 """Bytes of a document whose metadata cannot be too long, however its numbers are written out."""
 
 
-def certain_event(record: Record, value: bytes, max_images: int, judged: Judged) -> Event | None:
+def certain_event(
+    record: Record, value: bytes, max_images: int, judged: Judged = "turn"
+) -> Event | None:
     """The event of a plain JSON record that is beyond doubt; None: read it the careful way."""
     if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
         return None

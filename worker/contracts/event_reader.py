@@ -145,7 +145,7 @@ class EventReader:
         # Messages are read first: a fault is theirs. Beside a strange role the others are readable.
         if self.fault is not None and not self.fault.field.endswith(".role"):
             return ()
-        return tuple([each for each in read if each.role in ROLES])
+        return tuple([each for each in read if type(each.role) is str and each.role in ROLES])
 
     def _message(self, raw: object, index: int) -> Message:
         if type(raw) is not dict:
@@ -235,8 +235,11 @@ def turn_fault(
             return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(shown, max_images)
         if total > limits.MAX_IMAGES:
             return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(total, limits.MAX_IMAGES)
+    newest = max([place for place in turn.places if event.messages[place].role == "user"])
     for index in turn.places:
         message = event.messages[index]
+        if index < newest:  # an older message of the turn that says nothing leaves nothing out
+            continue
         if not message.images and (not message.text or message.text.isspace()):
             detail = "is judged, and has neither text nor an image"
             return UndecidedReason.EMPTY_MESSAGE, f"messages[{index}]", detail

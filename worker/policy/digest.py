@@ -2,9 +2,9 @@
 
 In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
 THINK, actions, ``on_undecided``, ``judged``, the prefilter with its lists; the description only
-where it is rendered (free text). Left out is what does neither: version, owner, topics, languages, cache,
-candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing; order
-counts only where the model sees it.
+where it is rendered (free text). Left out is what does neither: version, owner, topics, languages,
+cache, candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing;
+order counts only where the model sees it.
 """
 
 from __future__ import annotations

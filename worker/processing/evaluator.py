@@ -92,6 +92,11 @@ class Evaluator:
             look = _Look(undecided(policy, fault.reason, _detail(fault)))
         else:
             read, folded = await as_read(turn)
+            for name in folded:
+                instruments.folded.add(1, {Attribute.FOLD: name})
+            for message in turn.context:
+                if message.role in ("system", "developer"):
+                    instruments.system_messages.add(1, {Attribute.ROLE: message.role})
             look = await self._look(turn, read, policy)
         decision, results, fetch_ms = look
         for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
