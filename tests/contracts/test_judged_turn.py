@@ -1,4 +1,4 @@
-"""The judged turn is everything the user wrote since the assistant's last message, and the answer."""
+"""The judged turn: what the user wrote since the assistant's last message, and the answer."""
 
 from __future__ import annotations
 

@@ -59,7 +59,9 @@ def decode_event(
     return _read_carefully(record, value, max_images, judged)
 
 
-def _read_carefully(record: Record, value: bytes, max_images: int, judged: Judged) -> Decoded:
+def _read_carefully(
+    record: Record, value: bytes, max_images: int, judged: Judged = "turn"
+) -> Decoded:
     envelope = open_envelope(record, value)
     raw = envelope.event
     if type(raw) is not dict:

@@ -25,6 +25,7 @@ from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.guard.control_strings import CONTROL_STRINGS, ControlString, steers_nothing
 from worker.text.characters import NO_WIDTH, SLICE, TAGS
+from worker.text.recent import Recent
 
 JOINER: Final = "\u2060"
 _LOOKALIKE = dict(zip("<>[]/#|", "‹›⟦⟧∕♯∣", strict=True))
@@ -64,7 +65,8 @@ _compared = _Compared()
 
 
 class Sanitiser:
-    """Sanitises text in front of one tokenizer. Keeps no state; safe from several threads.
+    """Sanitises text in front of one tokenizer. Safe from several threads; remembers the last
+    texts, for an event has one text and many contexts.
 
     ``added`` maps every added token to its id; ``harmless`` are ids that user text may hold anyway
     (the token for the unknown); ``encode`` is the tokenizer itself, asked once per text, or twice
@@ -79,6 +81,7 @@ class Sanitiser:
         self._ids = frozenset(controls.values()) - frozenset(harmless)
         known = {_DIGITS.sub("0", each.text) for each in CONTROL_STRINGS}
         others = dict.fromkeys(map(_numberless, controls))
+        self._recent = Recent(self._sanitised)
         self._finder = _Finder(
             (*CONTROL_STRINGS, *(each for each in others if each.text not in known))
         )
@@ -94,6 +97,9 @@ class Sanitiser:
         Raises:
             Undecided: the tokenizer finds a control token even in the sanitised text.
         """
+        return self._recent(text)
+
+    def _sanitised(self, text: str) -> tuple[str, frozenset[str]]:
         sanitised, names = self._break(text)
         if not self._leaks(sanitised):
             return sanitised, names

@@ -25,6 +25,7 @@ _RUN = re.compile(
     rf"|(?P<left>(?:\u200e|(?![{_RIGHT}])[^\W\d_])(?:(?![{_RIGHT}])(?:[^\W\d_]|[{MARKS}]))*)"
     rf"|(?P<neutral>(?:(?![{_RIGHT}{CONTROLS}])[\W\d_](?<![0-9]))+)"
 )
+_RIGHT_LETTER = re.compile(f"(?!\u200f)[{_RIGHT}]")
 _LINES = re.compile(r"[^\n\r\u2029]+|[\n\r\u2029]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _DEEPEST = 125
@@ -42,6 +43,11 @@ class _Piece(NamedTuple):
 def has_controls(text: str) -> bool:
     """Whether anything in the text may move letters."""
     return bool(_ANY.search(text))
+
+
+def has_right_to_left(text: str) -> bool:
+    """Whether a letter of the text is written from right to left."""
+    return bool(_RIGHT_LETTER.search(text))
 
 
 def as_read(text: str) -> str:

@@ -95,7 +95,8 @@ _TAKES_SELECTOR = re.compile(
 
 
 def _visible(text: str) -> str:
-    return _RUN.sub(lambda match: _kept(match[0], *_beside(match)), text)
+    text = _RUN.sub(lambda match: _kept(match[0], *_beside(match)), text)
+    return text if bidi.has_right_to_left(text) else _ORDER_MARKS.sub("", text)
 
 
 def _changes_a_word(text: str) -> bool:
@@ -208,14 +209,17 @@ def _class(table: Iterable[int]) -> str:
     return "".join(map(chr, table))
 
 
-_E = f"[{_class(_ENCLOSED)}]\ufe0f?"
-_ENCLOSED_WORD = re.compile(f"{_E}(?: ?{_E}){{2,}}|(?<=[A-Za-z]){_E}|(?:{_E}){{1,2}}(?=[A-Za-z])")
+_E = f"[{_class(_ENCLOSED)}]"
+_ENCLOSED_WORD = re.compile(
+    f"(?:{_E}\ufe0f?){{3,}}|{_E}(?: {_E}(?!\ufe0f)){{2,}}|(?<=[A-Za-z]){_E}\ufe0f?"
+    f"|(?:{_E}\ufe0f?){{1,2}}(?=[A-Za-z])"
+)
 _R = f"[{_class(_FLAG_LETTERS)}]"
 _FLAG_LETTER = re.compile(_R)
 _LONE_FLAGS = re.compile(f"(?<!{_R}){_R}(?:[ {NO_WIDTH}]+{_R}(?!{_R}))+")
 _OR_SCRIPT = f"[A-Za-z{_class(_SCRIPT)}]"
 _SCRIPT_WORD = re.compile(f"{_OR_SCRIPT}{{2,}}")
-_SMALL_WORD = re.compile(f"(?<![^\\W_])[A-Za-z{_SMALL_CAPITALS}]{{3,}}(?![^\\W_])")
+_SMALL_WORD = re.compile(f"(?<![^\\W_])[A-Za-z{_SMALL_CAPITALS}]{{2,}}(?![^\\W_])")
 _STYLED = re.compile(
     f"[{_class(_MATHEMATICAL)}{_class(_SCRIPT)}{_class(_ENCLOSED)}{_SMALL_CAPITALS}]"
 )
@@ -236,7 +240,8 @@ def _unstyled(text: str) -> str:
     def small(match: re.Match[str]) -> str:
         word = match[0]
         capitals = sum(ord(each) in _SMALL for each in word)
-        return word.translate(_SMALL) if 2 * capitals >= len(word) else word  # else phonetics
+        most = capitals == 2 if len(word) == 2 else 2 * capitals >= len(word)
+        return word.translate(_SMALL) if most else word  # else phonetics
 
     return _SMALL_WORD.sub(small, text)
 
@@ -245,7 +250,9 @@ def _unstyled(text: str) -> str:
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _ANY_WIDE = re.compile("[\uff01-\uff5e]")
 _WIDE_WORD = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
-_CJK = re.compile("[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_CJK = re.compile(
+    "[\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
 
 
 def _narrow(text: str) -> str:

@@ -20,6 +20,8 @@ from worker.judge.local.loading import Checkpoint, encoder
 from worker.judge.local.segments import Pieces, cut
 from worker.judge.reference.decode import Context
 from worker.judgement import JudgeRequest, Rubric, RubricMode
+from worker.text.characters import slices
+from worker.text.recent import Recent
 
 ANSWER_TOKENS = 48
 """Room for the category line (and for a whole answer where it is decoded)."""
@@ -29,6 +31,10 @@ LABEL_TOKENS = 32
 """Room for the constant text around the labels and for the floor's name."""
 MIN_EVENT = 256
 """Tokens that a policy has to leave for an event and the constant text behind it."""
+PIECE = 8_192
+"""Characters that are tokenised before it is asked again whether a text can still fit."""
+_AT_A_CUT = 8
+"""Tokens by which a piece alone may differ from the same piece in its text."""
 _MOST_SHAPES = 1024
 NO_TEXT = "(image without text)"
 """Stands for the missing text of an image: the model refuses an image without any."""
@@ -76,6 +82,7 @@ class Prompter:
     def __init__(self, checkpoint: Checkpoint, *, context_budget: int) -> None:
         self._checkpoint, self._context_budget = checkpoint, context_budget
         self._encode = encoder(checkpoint.tokenizer)
+        self._encode_context = Recent(self._encode)
         tokenizer = checkpoint.tokenizer
         self._sanitise = Sanitiser(
             tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
@@ -140,10 +147,27 @@ class Prompter:
         )
 
     def _refuse_hopeless(self, request: JudgeRequest, room: int) -> None:
-        """Refuse by length alone what no tokenisation could fit, before any work is spent on it."""
-        characters = len(request.user.strip()) + len((request.response or "").strip())
-        if characters > room * self._longest:
+        """Refuse what cannot fit before more work is spent on it than on what fits."""
+        texts = [request.user.strip(), (request.response or "").strip()]
+        if sum(map(len, texts)) > room * self._longest:
             raise self._too_long()
+        for text in texts:
+            if self._exceeds(text, room):
+                raise self._too_long()
+
+    def _exceeds(self, text: str, most: int) -> bool:
+        """Whether a text takes surely more than ``most`` tokens: nothing behind them is tokenised.
+
+        Told by pieces, of which each may take a few tokens more than it does in the whole.
+        """
+        if len(text) <= PIECE:
+            return False
+        left = most
+        for piece in slices(text, PIECE):
+            left -= max(0, len(self._encode(piece)) - _AT_A_CUT)
+            if left < 0:
+                return True
+        return False
 
     def _earlier(
         self, earlier: Sequence[tuple[str, str]], room: int
@@ -153,7 +177,7 @@ class Prompter:
         turns: list[tuple[str, str]] = []
         found: frozenset[str] = frozenset()
         for role, text in reversed(earlier):
-            if len(text) > budget * self._longest:
+            if len(text) > budget * self._longest or self._exceeds(text, budget):
                 break
             sanitised, names = self._sanitise(text.strip())
             budget -= len(self._encode(f"{role}: {sanitised}\n"))
@@ -194,9 +218,9 @@ class Prompter:
         shape = _Shape(rubric.mode, rubric.text, response is not None, picture is not None, think)
         pieces = self._pieces(shape)
         if pieces is None:
-            ids, policy = tuple(self._encode(self._render(shape, user, response))), 0
+            ids, policy = tuple(self._encode_context(self._render(shape, user, response))), 0
         else:
-            own = self._encode(pieces.text(user, response))
+            own = self._encode_context(pieces.text(user, response))
             ids, policy = (*pieces.head, *own, *pieces.tail), len(pieces.head)
         if picture is None:
             return Context(ids, policy=policy)
