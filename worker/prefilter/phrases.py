@@ -35,6 +35,7 @@ _EDGES = re.compile(
     f"(?<=[{_WORD}])(?<![{UNSPACED}])(?:(?![{_WORD}])|(?=[{UNSPACED}]))"
     f"|(?:(?<![{_WORD}])|(?<=[{UNSPACED}]))(?=[{_WORD}])(?![{UNSPACED}])"
 )
+_ASCII_EDGES = re.compile(r"\b", re.ASCII)
 _NO_BLANKS = re.compile(f"[{UNSPACED}]")
 
 SPELLED_ANYWHERE = 7
@@ -121,7 +122,7 @@ class PhraseMatcher:
         """Indexes of the lists that have a hit, ascending; ``folded`` is the text as it is read."""
         hits: set[int] = set()
         if self._exact is not None:
-            marked = by_slices(lambda part: _EDGES.sub(_EDGE, part), written(text))
+            marked = by_slices(_marked, written(text))
             self._search(self._exact, View("exact", marked), marked, hits)
         if self._folded is not None:
             read = fold(text).text if folded is None else folded
@@ -165,7 +166,7 @@ def _exact_patterns(lists: Sequence[PhraseList], allow: Sequence[str]) -> _Patte
     patterns: _Patterns = {}
     listed = [(i, p) for i, each in enumerate(lists) if each.match == "exact" for p in each.phrases]
     for index, phrase in (*listed, *((_ALLOW, each) for each in allow)):
-        marked = _EDGES.sub(_EDGE, written(phrase.removesuffix("*")))
+        marked = _marked(written(phrase.removesuffix("*")))
         if phrase.endswith("*"):
             marked = marked.removesuffix(_EDGE)
         if marked:
@@ -208,6 +209,10 @@ def _listed(lists: Sequence[PhraseList], allow: Sequence[str]) -> Iterator[tuple
 
 def _writes_blanks(character: str) -> bool:
     return not _NO_BLANKS.match(character) and unicodedata.category(character) != "So"
+
+
+def _marked(text: str) -> str:
+    return (_ASCII_EDGES if text.isascii() else _EDGES).sub(_EDGE, text)
 
 
 class _Spans:

@@ -15,12 +15,12 @@ from typing import Final
 SLICE: Final = 1 << 15
 """Characters handed to one call of C code: it holds the interpreter, and must soon let go of it."""
 
-_PLANES = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))
-"""Where marks are: scanning all of Unicode would take longer than loading everything else."""
-
 
 def ranges(codes: Iterable[int]) -> str:
-    """The code points as the inside of a character class of ``re``."""
+    """The code points, ascending, as the inside of a character class of ``re``; no ASCII.
+
+    Classes beyond the basic plane must be few ranges: ``re`` tries them one by one.
+    """
     pieces: list[str] = []
     first = last = -2
     for code in [*codes, sys.maxunicode + 2]:
@@ -28,25 +28,39 @@ def ranges(codes: Iterable[int]) -> str:
             last = code
             continue
         if first >= 0:
-            pieces.append(
-                _escaped(first) if first == last else f"{_escaped(first)}-{_escaped(last)}"
-            )
+            pieces.append(chr(first) if first == last else f"{chr(first)}-{chr(last)}")
         first = last = code
     return "".join(pieces)
 
 
-def _escaped(code: int) -> str:
-    return f"\\U{code:08x}"
+def members(inside: str) -> frozenset[str]:
+    """The characters of a class, given as the inside of one."""
+    found: set[str] = set()
+    for match in re.finditer("(.)-(.)|(.)", inside, re.DOTALL):
+        first, last = (match[1], match[2]) if match[1] else (match[3], match[3])
+        found.update(map(chr, range(ord(first), ord(last) + 1)))
+    return frozenset(found)
 
 
-MARKS: Final = ranges(
-    code for plane in _PLANES for code in plane if unicodedata.category(chr(code)) in ("Mn", "Me")
-)
-"""Nonspacing and enclosing marks: what is drawn onto the character before it."""
+def characters(text: str) -> frozenset[str]:
+    """Every character of the text once: asked once, instead of once for each class."""
+    return frozenset().union(*(text[at : at + SLICE] for at in range(0, len(text), SLICE)))
 
-SPACING_MARKS: Final = ranges(
-    code for code in _PLANES[0] if unicodedata.category(chr(code)) == "Mc"
-)
+
+_BASIC_PLANE = range(0x300, 0x10000)
+
+
+def _marks(codes: Iterable[int], *categories: str) -> str:
+    return ranges(code for code in codes if unicodedata.category(chr(code)) in categories)
+
+
+MARKS: Final = _marks(_BASIC_PLANE, "Mn", "Me")
+"""Nonspacing and enclosing marks of the basic plane: what is drawn onto the character before it."""
+
+RARE_MARKS: Final = _marks(range(0x10000, 0x20000), "Mn", "Me")
+"""Those of historic scripts, of music and the like."""
+
+SPACING_MARKS: Final = _marks(_BASIC_PLANE, "Mc")
 """Vowel signs and the like that stand beside their letter, and are of its word."""
 
 GENERIC_MARKS: Final = (
@@ -70,13 +84,16 @@ TAGS: Final = "\U000e0000-\U000e007f"
 """ASCII that nobody sees; in the flags of regions it is part of what is seen."""
 
 _MANY_MARKS = re.compile(f"([{MARKS}]{{{MARK_RUN}}})[{MARKS}]+")
+_MANY_RARE = re.compile(f"([{MARKS}{RARE_MARKS}]{{{MARK_RUN}}})[{MARKS}{RARE_MARKS}]+")
+_RARE = members(RARE_MARKS)
 
 
 def bounded(text: str) -> str:
     """The text with at most ``MARK_RUN`` marks in a row: normal forms cost more than linear time in
     the length of a run.
     """
-    return _MANY_MARKS.sub(r"\1", text)
+    rare = not _RARE.isdisjoint(characters(text))
+    return (_MANY_RARE if rare else _MANY_MARKS).sub(r"\1", text)
 
 
 UNSPACED: Final = (

@@ -25,8 +25,19 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from worker.text import bidi
-from worker.text.characters import GENERIC_MARKS, MARKS, NO_WIDTH, TAGS, bounded, by_slices
-from worker.text.lookalikes import imitated
+from worker.text.characters import (
+    GENERIC_MARKS,
+    MARKS,
+    NO_WIDTH,
+    RARE_MARKS,
+    TAGS,
+    bounded,
+    by_slices,
+    characters,
+    members,
+    ranges,
+)
+from worker.text.lookalikes import SCRIPTS, imitated
 
 VERSION: Final = 1
 """Part of ``template_sha256``: what stands in front of the model depends on it."""
@@ -44,17 +55,18 @@ def fold(text: str) -> Folded:
     if text.isascii() and not _ASCII_CONTROL.search(text):
         return Folded(text)
     found: set[str] = set()
-    for name, suspect, change in _STEPS:
-        if suspect.search(text):
+    seen = characters(text)
+    for name, suspects, change in _STEPS:
+        if not suspects.isdisjoint(seen):
             changed = change(text)
-            if changed != text and (name != "invisible" or _changes_a_word(text)):
-                found.add(name)
-            text = changed
+            if changed != text:
+                if name != "invisible" or _changes_a_word(text):
+                    found.add(name)
+                text, seen = changed, characters(changed)
     return Folded(text, tuple(sorted(found)))
 
 
 # Tags. The flag of a region is a black flag, tags, and the end of tags (UTS #51).
-_TAG = re.compile(f"[{TAGS}]")
 _TAGS = re.compile(
     f"(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{{3,6}}\U000e007f)|[{TAGS}]+"
 )
@@ -206,7 +218,11 @@ _SMALL = dict(zip(map(ord, _SMALL_CAPITALS), "abcdefghijklmnoprstuvwyz", strict=
 
 
 def _class(table: Iterable[int]) -> str:
-    return "".join(map(chr, table))
+    return ranges(sorted(table))
+
+
+def _among(table: Iterable[int]) -> frozenset[str]:
+    return frozenset(map(chr, table))
 
 
 _E = f"[{_class(_ENCLOSED)}]"
@@ -215,14 +231,10 @@ _ENCLOSED_WORD = re.compile(
     f"|(?:{_E}\ufe0f?){{1,2}}(?=[A-Za-z])"
 )
 _R = f"[{_class(_FLAG_LETTERS)}]"
-_FLAG_LETTER = re.compile(_R)
 _LONE_FLAGS = re.compile(f"(?<!{_R}){_R}(?:[ {NO_WIDTH}]+{_R}(?!{_R}))+")
 _OR_SCRIPT = f"[A-Za-z{_class(_SCRIPT)}]"
 _SCRIPT_WORD = re.compile(f"{_OR_SCRIPT}{{2,}}")
 _SMALL_WORD = re.compile(f"(?<![^\\W_])[A-Za-z{_SMALL_CAPITALS}]{{2,}}(?![^\\W_])")
-_STYLED = re.compile(
-    f"[{_class(_MATHEMATICAL)}{_class(_SCRIPT)}{_class(_ENCLOSED)}{_SMALL_CAPITALS}]"
-)
 
 
 def _lone_flag_letters(text: str) -> str:
@@ -248,7 +260,6 @@ def _unstyled(text: str) -> str:
 
 # Full width.
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_ANY_WIDE = re.compile("[\uff01-\uff5e]")
 _WIDE_WORD = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
 _CJK = re.compile(
     "[\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
@@ -276,8 +287,6 @@ def _is_eastern(word: str, before: str, behind: str) -> bool:
 
 # Ligatures and presentation forms.
 _LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
-_LIGATURE = re.compile("[\ufb00-\ufb06]")
-_FORM = re.compile("[\ufb1d-\ufdc7\ufe70-\ufefc]")
 
 
 def _forms() -> dict[int, str]:
@@ -301,7 +310,6 @@ _OVERLAY = re.compile(f"[{_OVERLAYS}]")
 _DRAWN_ON = re.compile(
     f"([A-Za-z\u00c0-\u024f\u0370-\u03ff\u0400-\u04ff\u1e00-\u1fff])([{GENERIC_MARKS}]+)"
 )
-_MARKED = re.compile(f"[{MARKS}]{{3}}|[{_OVERLAYS}]")
 _MOST_ON_A_LETTER = 2
 
 
@@ -315,20 +323,21 @@ def _bounded(text: str) -> str:
     return _DRAWN_ON.sub(letter, bounded(text))
 
 
-# Lookalikes.
-_FOREIGN = re.compile("[\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff]")
-
-_STEPS: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
-    ("hidden", _TAG, _without_tags),
-    ("styled", _FLAG_LETTER, partial(by_slices, _lone_flag_letters)),
-    ("invisible", _RUN, partial(by_slices, _visible)),
-    ("full_width", _ANY_WIDE, partial(by_slices, _narrow)),
-    ("styled", _STYLED, partial(by_slices, _unstyled)),
-    ("ligature", _LIGATURE, partial(by_slices, lambda text: text.translate(_LIGATURES))),
-    ("presentation", _FORM, partial(by_slices, lambda text: text.translate(_FORMS))),
-    ("bidi", _CONTROL, _in_order),
-    ("marks", _MARKED, partial(by_slices, _bounded)),
-    ("lookalike", _FOREIGN, partial(by_slices, imitated)),
+_STEPS: tuple[tuple[str, frozenset[str], Callable[[str], str]], ...] = (
+    ("hidden", members(TAGS), _without_tags),
+    ("styled", _among(_FLAG_LETTERS), partial(by_slices, _lone_flag_letters)),
+    ("invisible", members(NO_WIDTH), partial(by_slices, _visible)),
+    ("full_width", _among(_WIDE), partial(by_slices, _narrow)),
+    (
+        "styled",
+        _among([*_MATHEMATICAL, *_SCRIPT, *_ENCLOSED, *_SMALL]),
+        partial(by_slices, _unstyled),
+    ),
+    ("ligature", _among(_LIGATURES), partial(by_slices, lambda text: text.translate(_LIGATURES))),
+    ("presentation", _among(_FORMS), partial(by_slices, lambda text: text.translate(_FORMS))),
+    ("bidi", members(bidi.CONTROLS), _in_order),
+    ("marks", members(MARKS + RARE_MARKS), partial(by_slices, _bounded)),
+    ("lookalike", members(SCRIPTS), partial(by_slices, imitated)),
 )
 CLASSES: Final = tuple(sorted({name for name, _, _ in _STEPS}))
 """Every name that ``Folded.classes`` may hold."""

@@ -7,6 +7,7 @@ the Latin letter at a glance. Why no library: docs/decisions/prefilter.md.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 _FOREIGN = {
     # Cyrillic
@@ -36,11 +37,12 @@ _ANY_LATIN = re.compile(
 )
 _ANY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]")
 _ONLY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]+")
-_SCRIPTS = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
-_NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{_SCRIPTS}]")
+SCRIPTS: Final = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
+"""Greek, Cyrillic, Armenian and Cherokee: scripts with letters that look like Latin ones."""
+_NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{SCRIPTS}]")
 _BASIC = re.compile("[A-Za-z]")
 _WORD = re.compile(r"\w+")
-_MIXED = re.compile(f"[A-Za-z][{_SCRIPTS}]|[{_SCRIPTS}][A-Za-z]")
+_MIXED = re.compile(f"[A-Za-z][{SCRIPTS}]|[{SCRIPTS}][A-Za-z]")
 _WHOLE = re.compile("[A-Za-z0-9_]{3,}")
 
 
