@@ -42,7 +42,7 @@ SPELLED_ANYWHERE = 7
 """Letters of a phrase from which it counts inside a longer run of single letters: nobody spells out
 a word that long by chance; of a shorter one others may be part (therapist)."""
 _MOST_BESIDE = 3
-_SHORT_WORDS = frozenset("aeinoruy0123456789")
+_SHORT_WORDS = frozenset("airuy0123456789")
 """Letters that are written for words, or are words: what may stand beside a short phrase."""
 
 
