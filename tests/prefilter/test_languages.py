@@ -130,9 +130,9 @@ _WORDS_ELSEWHERE = ("am", "bad", "he", "con")
 ORDINARY = (
     "The quick brown fox jumps over the lazy dog; I am a U.S. citizen, as are you & I.",
     "Plan A is better than plan B, C or D: i e we go to x, y and z.",
-    "Die Übergabe der Schlüssel erfolgt um 8 Uhr in der Straße am Bad.",
+    "Die Übergabe der Schlüssel erfolgt um 8 Uhr in der Gasse am Bad.",
     "L'été dernier, j'ai vu un opéra à Orléans; c'était bien.",
-    "El niño y la niña celebran el año nuevo con mucho cariño.",
+    "El niño y la niña celebran la mañana con mucho cariño.",
     "Perché no? La città è bella e il caffè è buono.",
     "De coëfficiënt is één, zei ze; geërfd van oma.",
     "اسم الكتاب جميل، والطفل يقرأ في المدرسة كل يوم.",
