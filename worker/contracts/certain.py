@@ -32,6 +32,8 @@ def certain_event(
         return None
     if value.count(b"{") + value.count(b"[") > limits.MAX_DEPTH:  # cannot be deeper than that
         return None
+    if value.count(b",") >= limits.MAX_VALUES:
+        return None
     try:
         event = _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
