@@ -25,6 +25,7 @@ from worker.text.characters import (
     GENERIC_MARKS,
     MARKS,
     NO_WIDTH,
+    SLICE,
     TAGS,
     UNSPACED,
     bounded,
@@ -150,7 +151,8 @@ _WITHOUT_OWN = str.maketrans("ñйÑЙ", "nиNИ")
 _BORDER = re.compile(f"(?<=[{UNSPACED}])(?=[^{UNSPACED} ])|(?<=[^{UNSPACED} ])(?=[{UNSPACED}])")
 _ANY_UNSPACED = re.compile(f"[{UNSPACED}]")
 
-_LONE = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S))+")
+_LONE = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){1,1000}")
+_BLANKS = re.compile(" {2,}")
 _GAP = re.compile(r"\s+")
 _TOKEN = re.compile(r"\S+")
 _ENDS = "!|+€.,;:?)]}\"'"
@@ -169,7 +171,7 @@ def written(text: str) -> str:
 def words(text: str) -> str:
     """The text in lower case, with single blanks between what counts as words."""
     if text.isascii():
-        return " ".join(by_slices(lambda part: part.lower().translate(_WORDS), text).split())
+        return _single_blanks(by_slices(lambda part: part.lower().translate(_WORDS), text))
     return _spaced(by_slices(_worded, written(text)))
 
 
@@ -180,7 +182,14 @@ def _worded(text: str) -> str:
 def _spaced(text: str) -> str:
     if _ANY_UNSPACED.search(text):
         text = by_slices(lambda part: _BORDER.sub(" ", part), text)
-    return " ".join(text.split())
+    return _single_blanks(text)
+
+
+def _single_blanks(text: str) -> str:
+    if len(text) <= SLICE:
+        return " ".join(text.split())
+    # A slice leaves one blank of a run, so two may meet at a cut.
+    return by_slices(lambda part: _BLANKS.sub(" ", part), text).replace("  ", " ").strip()
 
 
 def visible(text: str) -> str:
@@ -261,17 +270,22 @@ def _spelled(squeezed: str) -> Iterator[View]:
     """Runs of letters that stand alone, joined; also with their digits read as letters."""
     runs: list[str] = []
     breaks: set[int] = set()
-    at = 0
+    at = end = 0
     for match in _LONE.finditer(squeezed):
+        between = squeezed[end : match.start()]
+        if runs and not between.isspace():  # else it is one run, and was too long for one match
+            runs.append(" ")
+            at += 1
         letters = _GAP.sub("", match[0])
         gaps = [len(gap) for gap in _GAP.findall(match[0])]
         narrow = min(gaps)
         breaks.update(at + place for place, gap in enumerate(gaps, start=1) if gap > narrow)
         runs.append(letters)
-        at += len(letters) + 1
+        at += len(letters)
+        end = match.end()
     if not runs:
         return
-    joined = " ".join(runs)
+    joined = "".join(runs)
     for read in dict.fromkeys((joined, *(_read(joined, table) for table in _READINGS))):
         if len(read) == len(joined):
             yield View("loose", read, breaks=frozenset(breaks))
@@ -297,6 +311,6 @@ def _read(text: str, table: dict[int, int]) -> str:
         if not _LETTER.search(found):
             return found
         word = found.rstrip(_ENDS)  # "now!" is no "nowi"
-        return word.translate(table) + found[len(word) :]
+        return by_slices(lambda part: part.translate(table), word) + found[len(word) :]
 
     return _TOKEN.sub(token, text)

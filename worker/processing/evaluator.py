@@ -84,7 +84,8 @@ class Evaluator:
             DependencyUnavailable: the store or the judge is away as a whole.
         """
         started = self._clock.monotonic()
-        turn, folded = judged_turn(event, policy.judged), ()
+        turn = judged_turn(event, policy.judged)
+        folded: tuple[str, ...] = ()
         if fault is None and turn is None:
             fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
         if fault is not None or turn is None:
@@ -92,15 +93,11 @@ class Evaluator:
             look = _Look(undecided(policy, fault.reason, _detail(fault)))
         else:
             read, folded = await as_read(turn)
-            for name in folded:
-                instruments.folded.add(1, {Attribute.FOLD: name})
-            for message in turn.context:
-                if message.role in ("system", "developer"):
-                    instruments.system_messages.add(1, {Attribute.ROLE: message.role})
+            _count(turn, folded)
             look = await self._look(turn, read, policy)
         decision, results, fetch_ms = look
-        for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
-            labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
+        for listed, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
+            labels = {Attribute.POLICY: policy.name, Attribute.LIST: listed, Attribute.DECIDE: does}
             instruments.prefilter_hits.add(1, labels)
         queue_ms = judge_ms = 0.0
         tokens = 0
@@ -241,6 +238,14 @@ def _decide(
             span.set_attribute(Attribute.ACTION, decision.action)
             span.set_attribute(Attribute.PASSES, len(results))
         return decision
+
+
+def _count(turn: JudgedTurn, folded: tuple[str, ...]) -> None:
+    for name in folded:
+        instruments.folded.add(1, {Attribute.FOLD: name})
+    for message in turn.context:
+        if message.role not in ("user", "assistant"):
+            instruments.system_messages.add(1, {Attribute.ROLE: message.role})
 
 
 def _detail(error: Undecided) -> str:

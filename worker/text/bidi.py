@@ -12,7 +12,7 @@ import re
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from worker.text.characters import MARKS
+from worker.text.characters import MARKS, slices
 
 CONTROLS: Final = "\u202a-\u202e\u2066-\u2069"
 """Embeddings, overrides, isolates and their ends. Marks (U+200E, U+200F, U+061C) move no letter."""
@@ -29,6 +29,8 @@ _RIGHT_LETTER = re.compile(f"(?!\u200f)[{_RIGHT}]")
 _LINES = re.compile(r"[^\n\r\u2029]+|[\n\r\u2029]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _DEEPEST = 125
+_PART = 2_000
+"""Characters of a paragraph that are put in order together."""
 _PAIRS = str.maketrans("()[]{}<>«»‹›", ")(][}{><»«›‹")
 _CLUSTER = re.compile(f".[{MARKS}]*", re.DOTALL)
 _MARKED = re.compile(f"[{MARKS}]")
@@ -58,12 +60,35 @@ def as_read(text: str) -> str:
 
 
 def _line(text: str) -> str:
+    """One paragraph. A long one is read in parts, as viewers break it into lines; what was opened
+    in a part holds in the next.
+    """
+    base, opened, read = _base(text), "", []
+    for part in slices(text, _PART):
+        read.append(_part(part, base, opened))
+        opened = _still_open(opened + part)
+    return "".join(read)
+
+
+def _part(text: str, base: int, opened: str) -> str:
     plain = _ANY.sub("", text)
-    base = _base(plain)
-    shown, unmoved = _shown(_pieces(text, base)), _shown(_pieces(plain, base))
-    if "".join(shown) == "".join(unmoved):
-        return text
-    return _read(shown, base)
+    shown, unmoved = _shown(_pieces(opened + text, base)), _shown(_pieces(plain, base))
+    return text if "".join(shown) == "".join(unmoved) else _read(shown, base)
+
+
+def _still_open(text: str) -> str:
+    """The controls of a text that nothing ended yet."""
+    stack: list[str] = []
+    for control in _ANY.findall(text):
+        if control == "\u2069":
+            isolates = [place for place, each in enumerate(stack) if each >= "\u2066"]
+            del stack[isolates[-1] if isolates else len(stack) :]
+        elif control != "\u202c":
+            stack.append(control)
+            del stack[:-_DEEPEST]
+        elif stack and stack[-1] < "\u2066":
+            stack.pop()
+    return "".join(stack)
 
 
 def _base(text: str) -> int:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-SLICE: Final = 1 << 15
+SLICE: Final = 1 << 14
 """Characters handed to one call of C code: it holds the interpreter, and must soon let go of it."""
 
 
@@ -44,23 +44,29 @@ def members(inside: str) -> frozenset[str]:
 
 def characters(text: str) -> frozenset[str]:
     """Every character of the text once: asked once, instead of once for each class."""
-    return frozenset().union(*(text[at : at + SLICE] for at in range(0, len(text), SLICE)))
+    found: set[str] = set()
+    for at in range(0, len(text), SLICE):
+        found.update(text[at : at + SLICE])
+    return frozenset(found)
 
 
 _BASIC_PLANE = range(0x300, 0x10000)
 
 
-def _marks(codes: Iterable[int], *categories: str) -> str:
-    return ranges(code for code in codes if unicodedata.category(chr(code)) in categories)
+def _is_mark(character: str) -> bool:
+    """Drawn onto the character before it, or put in order by normal forms."""
+    return unicodedata.category(character) in ("Mn", "Me") or unicodedata.combining(character) > 0
 
 
-MARKS: Final = _marks(_BASIC_PLANE, "Mn", "Me")
-"""Nonspacing and enclosing marks of the basic plane: what is drawn onto the character before it."""
+MARKS: Final = ranges(code for code in _BASIC_PLANE if _is_mark(chr(code)))
+"""Nonspacing and enclosing marks of the basic plane, and the few others that combine."""
 
-RARE_MARKS: Final = _marks(range(0x10000, 0x20000), "Mn", "Me")
+RARE_MARKS: Final = ranges(code for code in range(0x10000, 0x20000) if _is_mark(chr(code)))
 """Those of historic scripts, of music and the like."""
 
-SPACING_MARKS: Final = _marks(_BASIC_PLANE, "Mc")
+SPACING_MARKS: Final = ranges(
+    code for code in _BASIC_PLANE if unicodedata.category(chr(code)) == "Mc"
+)
 """Vowel signs and the like that stand beside their letter, and are of its word."""
 
 GENERIC_MARKS: Final = (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from worker.text.characters import by_slices, slices
+
 _FOREIGN = {
     # Cyrillic
     **dict(zip("асԁеһіјӏорԛѕԝхуѵкмтвнгьп", "acdehijlopqswxyvkmtbhrbn", strict=True)),
@@ -70,15 +72,19 @@ def unmasked(text: str) -> str:
     of nothing but lookalikes where the text around is rather Latin: Russian stays Russian.
     """
     if _ANY_LATIN.search(text):
-        text = text.translate(_LATIN_TABLE)
+        text = by_slices(lambda part: part.translate(_LATIN_TABLE), text)
     if not _ANY_FOREIGN.search(text):
         return text
-    latin = _BASIC.subn("", text)[1] >= _NATIVE.subn("", text)[1]
+    latin = _count(_BASIC, text) >= _count(_NATIVE, text)
 
     def word(match: re.Match[str]) -> str:
         found = match[0]
         if _BASIC.search(found) or (latin and _ONLY_FOREIGN.fullmatch(found)):
-            return found.translate(_FOREIGN_TABLE)
+            return by_slices(lambda part: part.translate(_FOREIGN_TABLE), found)
         return found
 
     return _WORD.sub(word, text)
+
+
+def _count(pattern: re.Pattern[str], text: str) -> int:
+    return sum(pattern.subn("", part)[1] for part in slices(text))
