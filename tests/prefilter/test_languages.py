@@ -87,7 +87,12 @@ SPACED: dict[str, tuple[str, ...]] = {
         "B.I.T.C.O.I.N",
     ),
     "heroin": ("i h e r o i n", "h e r o i n  n o w", "ｈ ｅ ｒ ｏ ｉ ｎ"),
-    "kill yourself": ("k i l l y o u r s e l f", "k i l l  y o u r s e l f"),
+    "kill yourself": (
+        "k i l l yourself",
+        "kill y o u r s e l f",
+        "k i l l y o u r s e l f",
+        "k i l l  y o u r s e l f",
+    ),
     "毒品": ("毒 品", "卖 毒 品 吗"),
     "코카인": ("코 카 인",),
     "кокаин": ("к о к а и н",),

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from worker.text.characters import (
@@ -257,7 +258,11 @@ def _loosely(text: str, seen: set[str]) -> Iterator[View]:
     yield from _new("loose", words(text), seen)
     squeezed = by_slices(lambda part: part.translate(_SQUEEZED), text)
     yield from _new("loose", _spaced(squeezed), seen)
-    yield from _spelled(squeezed)
+    spelled = _Spelled(squeezed)
+    if spelled.runs:
+        yield from _new("loose", _spaced(spelled.in_place), seen)
+        for read in dict.fromkeys((spelled.runs, *(_read(spelled.runs, t) for t in _READINGS))):
+            yield View("loose", read, breaks=spelled.breaks)
 
 
 def _new(level: Match, view: str, seen: set[str]) -> Iterator[View]:
@@ -266,29 +271,34 @@ def _new(level: Match, view: str, seen: set[str]) -> Iterator[View]:
         yield View(level, view)
 
 
-def _spelled(squeezed: str) -> Iterator[View]:
-    """Runs of letters that stand alone, joined; also with their digits read as letters."""
-    runs: list[str] = []
-    breaks: set[int] = set()
-    at = end = 0
-    for match in _LONE.finditer(squeezed):
-        between = squeezed[end : match.start()]
-        if runs and not between.isspace():  # else it is one run, and was too long for one match
-            runs.append(" ")
-            at += 1
-        letters = _GAP.sub("", match[0])
-        gaps = [len(gap) for gap in _GAP.findall(match[0])]
-        narrow = min(gaps)
-        breaks.update(at + place for place, gap in enumerate(gaps, start=1) if gap > narrow)
-        runs.append(letters)
-        at += len(letters)
-        end = match.end()
-    if not runs:
-        return
-    joined = "".join(runs)
-    for read in dict.fromkeys((joined, *(_read(joined, table) for table in _READINGS))):
-        if len(read) == len(joined):
-            yield View("loose", read, breaks=frozenset(breaks))
+class _Spelled:
+    """Letters that stand alone, joined: ``in_place`` in their text, cut where a gap is wider than
+    the others, and as ``runs`` with a blank between two of them, where ``breaks`` has the wide gaps.
+    """
+
+    def __init__(self, squeezed: str) -> None:
+        placed: list[str] = []
+        runs: list[str] = []
+        breaks: set[int] = set()
+        at = end = 0
+        for match in _LONE.finditer(squeezed):
+            between = squeezed[end : match.start()]
+            if runs and not between.isspace():  # else it is one run, too long for one match
+                runs.append(" ")
+                at += 1
+            letters = _GAP.sub("", match[0])
+            gaps = [len(gap) for gap in _GAP.findall(match[0])]
+            narrow = min(gaps)
+            wide = [place for place, gap in enumerate(gaps, start=1) if gap > narrow]
+            breaks.update(at + place for place in wide)
+            words = [letters[start:stop] for start, stop in pairwise([0, *wide, len(letters)])]
+            placed += [between, " ".join(words) if len(letters) > 2 else match[0]]
+            runs.append(letters)
+            at += len(letters)
+            end = match.end()
+        self.in_place = "".join([*placed, squeezed[end:]])
+        self.runs = "".join(runs)
+        self.breaks = frozenset(breaks)
 
 
 def _has_readings(text: str) -> bool:
