@@ -192,6 +192,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the code is about: a field, a length, never content."""
     neutralised: tuple[str, ...] = ()
     """Control strings of the prompt template found in the event and defused."""
+    folded: tuple[str, ...] = ()
+    """Classes of characters by which words of the judged turn were read as a person sees them."""
     context: ContextUse = ContextUse()
     """What became of the earlier messages."""
     decided_by: DecidedBy = "judge"

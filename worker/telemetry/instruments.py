@@ -217,6 +217,12 @@ policy_reloads = Counter(
 neutralised = Counter(
     Metric.NEUTRALISED, "{string}", "Control strings defused", (Attribute.CONTROL,)
 )
+folded = Counter(
+    Metric.FOLDED, "{event}", "Events whose words were folded, by class", (Attribute.FOLD,)
+)
+system_messages = Counter(
+    Metric.SYSTEM_MESSAGES, "{message}", "Messages that are context only", (Attribute.ROLE,)
+)
 lag = Gauge(Metric.LAG, "{record}", "Records not yet committed", _PARTITION)
 oldest_age = Gauge(Metric.OLDEST_AGE, "s", "Age of the oldest record not yet judged", _PARTITION)
 inflight_events = Gauge(Metric.INFLIGHT_EVENTS, "{event}", "Events in flight", _PARTITION)
