@@ -292,6 +292,23 @@ async def test_a_policys_own_adapter_answers_differently_and_is_named(checkpoint
     await judge.stop()
 
 
+async def test_another_adapter_under_a_loaded_path_is_refused_and_never_named(
+    copy: Path,
+) -> None:
+    """Verdicts name the bytes that judged them: digest and weights are of one reading."""
+    judge = LocalJudge(settings(copy), min_constant=0.0)
+    await judge.start()
+    own = copy / "first"
+    await judge.load_adapter(str(own))
+    named = judge.model(str(own)).adapter
+    await judge.load_adapter(str(own))  # unchanged: nothing to say
+    make_adapter(make_model(make_config(make_tokenizer())), own, seed=77)
+    with pytest.raises(ConfigurationError, match="another one than was loaded"):
+        await judge.load_adapter(str(own))
+    assert judge.model(str(own)).adapter == named
+    await judge.stop()
+
+
 async def test_a_checkpoint_that_answers_in_another_format_is_refused_at_start(
     checkpoint: Path,
 ) -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import torch
 
 from worker.errors import ConfigurationError
-from worker.judge.engine.backend import BackendName, choose, triton_there
+from worker.judge.engine.backend import BackendName
+from worker.judge.engine.backends import choose, triton_there
 from worker.judge.local.loading import choose_device, choose_dtype, resolve
 from worker.judge.local.memory import (
     CUDA_CONTEXT,
@@ -34,7 +34,6 @@ from worker.policy.parse import load_policy
 from worker.policy.passes import builtin_rubric, passes
 from worker.settings import JudgeSettings, Settings
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TOKENS = 1024
 """The largest values that fit are looked for in steps of so many tokens."""
 _MOST_BATCH = 131_072
@@ -118,7 +117,7 @@ def memory_report(
     wanted = Demand(
         settings=judge,
         config=config,
-        dtype=_DTYPES[dtype],
+        dtype=choose_dtype(dtype, choose_device("cpu")),
         backend=_backend(judge, card, where),
         host=where.host,
         policies=tuple(Policy(tokens, adapter) for (adapter, _), tokens in pairs),
@@ -160,7 +159,7 @@ def _backend(judge: JudgeSettings, card: str | None, where: Card) -> BackendName
     if card is None:
         return choose(judge.attention, choose_device(judge.device))
     if where.host:
-        return "cpu" if judge.attention == "auto" else choose(judge.attention, torch.device("cpu"))
+        return "cpu" if judge.attention == "auto" else choose(judge.attention, choose_device("cpu"))
     return "triton" if triton_there() and judge.attention != "reference" else "reference"
 
 

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from worker.judge.engine import memory
-from worker.judge.engine.backend import BackendName, make
+from worker.judge.engine.backend import BackendName
+from worker.judge.engine.backends import make
 from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch
 from worker.judge.engine.forward import Forward

@@ -18,7 +18,7 @@ import torch
 
 from worker.errors import ConfigurationError
 from worker.judge.engine import backend
-from worker.judge.engine.backend import choose
+from worker.judge.engine.backends import choose
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="triton is not installed"

@@ -25,7 +25,7 @@ USER, LINE = token("User Safety:"), token("\nSafety Categories:")
 NAME = f" {FLOOR}"
 STOCK = builtin_rubric(())
 Script = dict[frozenset[str], tuple[WrittenToken, ...]]
-ScoreRequest = Callable[..., Awaitable[Judgement]]
+Ask = Callable[..., Awaitable[Judgement]]
 
 
 def unsafe(score: float) -> WrittenToken:
@@ -39,7 +39,7 @@ def ask(
     serve: Callable[..., Awaitable[OpenAIServer]],
     judge_of: Callable[..., Awaitable[RemoteJudge]],
     tiny_writer: CheckpointWriter,
-) -> ScoreRequest:
+) -> Ask:
     """Judges one event. ``answers`` maps the tokens that are preferred to what is then written."""
 
     async def ask(answers: Script, *, threshold: float = 0.5, blind: bool = False) -> Judgement:
@@ -61,7 +61,7 @@ def ask(
     return ask
 
 
-async def test_a_safe_label_with_a_doubt_is_asked_for_its_category(ask: ScoreRequest) -> None:
+async def test_a_safe_label_with_a_doubt_is_asked_for_its_category(ask: Ask) -> None:
     """P(unsafe) 0.3 is safe, but with the floor's name behind it the product is its score."""
     judged = await ask(
         {
@@ -74,7 +74,7 @@ async def test_a_safe_label_with_a_doubt_is_asked_for_its_category(ask: ScoreReq
     assert judged.categories == ()
 
 
-async def test_a_doubt_about_something_else_leaves_it_safe(ask: ScoreRequest) -> None:
+async def test_a_doubt_about_something_else_leaves_it_safe(ask: Ask) -> None:
     judged = await ask(
         {
             frozenset(): (USER, unsafe(0.3)),
@@ -88,13 +88,13 @@ async def test_a_doubt_about_something_else_leaves_it_safe(ask: ScoreRequest) ->
     assert judged.floor_score < FLOOR_THRESHOLD
 
 
-async def test_a_sure_safe_label_costs_one_question(ask: ScoreRequest) -> None:
+async def test_a_sure_safe_label_costs_one_question(ask: Ask) -> None:
     """Below the floor's threshold no name could break it; the script knows no second answer."""
     judged = await ask({frozenset(): (USER, unsafe(0.09))})
     assert (judged.user.label, judged.floor_score) == ("safe", 0.0)
 
 
-async def test_unsafe_by_a_low_threshold_gets_its_category(ask: ScoreRequest) -> None:
+async def test_unsafe_by_a_low_threshold_gets_its_category(ask: Ask) -> None:
     judged = await ask(
         {
             frozenset(): (USER, unsafe(0.3)),
@@ -106,7 +106,7 @@ async def test_unsafe_by_a_low_threshold_gets_its_category(ask: ScoreRequest) ->
     assert judged.user.score == pytest.approx(0.3)
 
 
-async def test_a_floor_name_behind_a_suppressed_one_is_found(ask: ScoreRequest) -> None:
+async def test_a_floor_name_behind_a_suppressed_one_is_found(ask: Ask) -> None:
     """The line stops at a suppressed name; what would stand behind its comma is asked for."""
     first = (USER, unsafe(0.95), LINE, token(" Profanity", 0.9, {" Threat": 0.05}))
     ended = WrittenToken("<end_of_turn>", -0.5, (("<end_of_turn>", -0.5), (",", -1.0)))
@@ -120,7 +120,7 @@ async def test_a_floor_name_behind_a_suppressed_one_is_found(ask: ScoreRequest) 
     assert judged.floor_score == pytest.approx(0.95 * 0.368 * 0.7, abs=0.01)
 
 
-async def test_a_comma_that_leads_elsewhere_breaks_nothing(ask: ScoreRequest) -> None:
+async def test_a_comma_that_leads_elsewhere_breaks_nothing(ask: Ask) -> None:
     """A second category is likely, the floor is not: suppression may clear the event."""
     first = (USER, unsafe(0.95), LINE, token(" Profanity", 0.9, {" Threat": 0.05}))
     ended = WrittenToken("<end_of_turn>", -0.5, (("<end_of_turn>", -0.5), (",", -1.0)))
@@ -135,7 +135,7 @@ async def test_a_comma_that_leads_elsewhere_breaks_nothing(ask: ScoreRequest) ->
     assert judged.categories_complete
 
 
-async def test_a_server_that_does_not_prefer_as_asked_clears_nothing(ask: ScoreRequest) -> None:
+async def test_a_server_that_does_not_prefer_as_asked_clears_nothing(ask: Ask) -> None:
     """It ignores ``logit_bias``: a doubt stays undecided, and a suppressed name is not enough."""
     ended = WrittenToken("<end_of_turn>", -0.5, (("<end_of_turn>", -0.5), (",", -1.0)))
     same = (USER, unsafe(0.95), LINE, token(" Profanity", 0.9, {" Threat": 0.05}), ended)
@@ -148,23 +148,32 @@ async def test_a_server_that_does_not_prefer_as_asked_clears_nothing(ask: ScoreR
     assert caught.value.reason is UndecidedReason.FLOOR_UNCHECKED
 
 
-async def test_without_a_tokenizer_a_doubt_is_undecided(ask: ScoreRequest) -> None:
+async def test_without_a_tokenizer_a_doubt_is_undecided(ask: Ask) -> None:
     """The label cannot be preferred where its token is not known: not safe, not guessed."""
     with pytest.raises(Undecided) as caught:
         await ask({frozenset(): (USER, unsafe(0.3))}, blind=True)
     assert caught.value.reason is UndecidedReason.FLOOR_UNCHECKED
 
 
-async def test_without_a_tokenizer_a_named_floor_counts(ask: ScoreRequest) -> None:
+async def test_without_a_tokenizer_a_named_floor_counts(ask: Ask) -> None:
     first = (USER, unsafe(0.95), LINE, token(NAME, 0.8, {" Sexual": 0.1}))
     judged = await ask({frozenset(): first}, blind=True)
     assert judged.floor_score == pytest.approx(0.76, abs=0.01)
 
 
 async def test_without_a_tokenizer_a_name_that_might_be_the_floors_clears_nothing(
-    ask: ScoreRequest,
+    ask: Ask,
 ) -> None:
     first = (USER, unsafe(0.95), LINE, token(" Profanity", 0.6, {" Sexual": 0.3}))
     judged = await ask({frozenset(): first}, blind=True)
     assert not judged.categories_complete
     assert judged.floor_score < FLOOR_THRESHOLD
+
+
+async def test_unsafe_without_a_category_line_says_that_the_floor_was_not_asked(ask: Ask) -> None:
+    """So that a stricter threshold gives no milder action than a lax one: it is held for it."""
+    judged = await ask({frozenset(): (USER, unsafe(0.95))}, blind=True)
+    assert judged.user.label == "unsafe"
+    assert not judged.floor_asked
+    named = (USER, unsafe(0.95), LINE, token(" Profanity", 0.999, {" Threat": 0.0001}))
+    assert (await ask({frozenset(): named}, blind=True)).floor_asked

@@ -19,19 +19,14 @@ and never learns how keys and values are stored: those that outlive the forward 
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import torch
 
-from worker.errors import ConfigurationError
 from worker.judge.engine.batch import VarlenBatch
 from worker.judge.engine.kv_cache import KVSegment, KVSlots, LayerKV
-from worker.judge.engine.model import Layer, TextWeights
-
-logger = logging.getLogger(__name__)
+from worker.judge.engine.model import Layer
 
 Attention = Literal["auto", "triton", "reference", "cpu"]
 BackendName = Literal["triton", "reference", "cpu"]
@@ -117,60 +112,3 @@ class Backend(Protocol):
         ``h`` is the final norm's, in the model's format. ``attended`` is (tokens, heads x
         head_dim)."""
         ...
-
-
-def choose(asked: Attention, device: torch.device) -> BackendName:
-    """The backend of ``judge.attention`` on a device, the one place where devices differ.
-
-    Raises:
-        ConfigurationError: it does not run there.
-    """
-    if asked == "auto":
-        if device.type == "cpu":
-            return "cpu"
-        if device.type == "cuda" and triton_there():
-            return "triton"
-        logger.warning(
-            "Triton is not installed: attention runs as plain matrix products, several times "
-            "slower; install the torch wheel for CUDA, which brings it"
-        )
-        return "reference"
-    if asked == "cpu" and device.type != "cpu":
-        raise ConfigurationError(
-            f"judge.attention: cpu does not run on {device.type}; use auto, triton or reference"
-        )
-    if asked == "triton":
-        if device.type != "cuda":
-            raise ConfigurationError(
-                f"judge.attention: triton does not run on {device.type}; use auto, cpu or reference"
-            )
-        if not triton_there():
-            raise ConfigurationError(
-                "judge.attention: triton is not installed; install the torch wheel for CUDA, which "
-                "brings it, or use auto"
-            )
-    return asked
-
-
-def triton_there() -> bool:
-    """Whether Triton can be imported; wheels of torch for CPUs alone come without it."""
-    try:
-        return importlib.util.find_spec("triton") is not None
-    except ValueError:  # blocked: its place in sys.modules holds None
-        return False
-
-
-def make(name: BackendName, weights: TextWeights, *, compiled: bool = False) -> Backend:
-    """A backend over weights. ``compiled`` fuses what lies between products with torch.compile,
-    where the backend has no kernels of its own for it."""
-    # Imported here: the backends are built on this protocol, and Triton may not be there.
-    if name == "triton":
-        from worker.judge.engine.triton_backend import TritonBackend
-
-        if compiled:
-            logger.warning("judge.compile is ignored: the Triton backend has fused kernels")
-        return TritonBackend(weights)
-    from worker.judge.engine.torch_backend import TorchBackend, cpu_flash, matrix_products
-
-    kernel = cpu_flash if name == "cpu" else matrix_products
-    return TorchBackend(name, weights, kernel, compiled=compiled)

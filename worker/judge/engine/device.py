@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from worker.clock import Clock
 from worker.errors import Undecided
-from worker.judge.engine.backend import choose, make
+from worker.judge.engine.backends import choose, make
 from worker.judge.engine.branch_scorer import BranchScorer
 from worker.judge.engine.chunked_prefill import ChunkedPrefill
 from worker.judge.engine.compile_warmup import compile_ahead, graphs

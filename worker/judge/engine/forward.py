@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from worker.judge.engine.backend import Backend, choose, make
+from worker.judge.engine.backend import Backend
+from worker.judge.engine.backends import choose, make
 from worker.judge.engine.batch import InputSequence, VarlenBatch
 from worker.judge.engine.kv_cache import LayerKV, SequenceKV
 from worker.judge.engine.model import TextWeights

@@ -23,7 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
-from worker.judge.engine.backend import BackendName, make
+from worker.judge.engine.backend import BackendName
+from worker.judge.engine.backends import make
 from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch
 from worker.judge.engine.forward import Forward

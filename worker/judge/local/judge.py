@@ -16,9 +16,9 @@ import torch
 from worker.clock import Clock, SystemClock
 from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
+from worker.digests import directory_digest
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.judge.engine.device import EngineDevice
-from worker.judge.identity import directory_digest
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint, fit_device, load
@@ -34,11 +34,10 @@ from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
 from worker.judge.think import MIN_TRACE, ThinkBudget, concluded, skipped, usable, wanted
-from worker.judge.watchdog import Watchdog
 from worker.judgement import Judgement, JudgeRequest, Rubric, Thought
 from worker.settings import JudgeSettings
-from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+from worker.telemetry.tracing import finished_span
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,9 @@ _PREPARING = max(2, min(8, (os.cpu_count() or 2) // 2))
 class LocalJudge:
     """Judges with a Gemma 3 checkpoint on this machine (implements ``base.Judge``).
 
-    ``exit`` is called with ``watchdog.HUNG_DEVICE_EXIT`` when a device call hangs for over twice
-    ``settings.batch_deadline_s``. ``wrap`` puts something in front of the device (tests inject
-    faults with it); ``min_constant`` is the probability of the answer's constant text below which
-    an answer is decoded instead of read.
+    ``wrap`` puts something in front of the device (tests inject faults with it); ``min_constant``
+    is the probability of the answer's constant text below which an answer is decoded instead of
+    read. Who watches ``stalled_s`` ends a process whose device hangs (``judge.watchdog``).
     """
 
     def __init__(
@@ -60,17 +58,17 @@ class LocalJudge:
         settings: JudgeSettings,
         *,
         clock: Clock | None = None,
-        exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
         wrap: Callable[[Device], Device] = lambda device: device,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
-        self._exit, self._min_constant = exit, min_constant
+        self._min_constant = min_constant
         self._checkpoint: Checkpoint | None = None
         self._stopped = False
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
+        """Digest of each adapter that was loaded, by the directory it came from."""
         self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
 
     @property
@@ -84,11 +82,12 @@ class LocalJudge:
             ref = self._loaded().ref
             if adapter is not None:
                 digest = self._device.replicas.digests.get(adapter)
-                if digest is None:  # not loaded yet: named by what lies there now
+                if digest is None:  # nothing was judged with it yet, so nothing is kept of it
                     try:
-                        digest = directory_digest(Path(adapter))
-                    except OSError as error:  # as ``judge``: it waits until the adapter is mended
-                        raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
+                        digest = _adapter_digest(adapter)
+                    except ConfigurationError as error:  # as ``judge``: until it is mended
+                        raise DependencyUnavailable("judge", str(error)) from error
+                    return msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -123,10 +122,8 @@ class LocalJudge:
             think_lane=settings.think_lane,
             clock=self._clock,
         )
-        self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
         self._checkpoint = checkpoint
         self._scheduler.start()
-        self._watchdog.start()
         loaded = self._clock.monotonic()
         await self._warm_up()
         kept = self.kept()
@@ -143,12 +140,10 @@ class LocalJudge:
         """Make an adapter ready before a policy that names it goes live.
 
         Raises:
-            ConfigurationError: it is missing, incomplete, or was made for another base.
+            ConfigurationError: it is missing, incomplete, or was made for another base; or it is
+                another one than was loaded from there.
         """
-        if adapter not in self._device.replicas:
-            await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._load_adapter, adapter
-            )
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._load_adapter, adapter)
 
     async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
         run = asyncio.get_running_loop().run_in_executor
@@ -164,7 +159,7 @@ class LocalJudge:
             raise DependencyUnavailable("judge", "it is stopped")
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if request.adapter is not None:
+            if request.adapter is not None and request.adapter not in self._device.replicas:
                 await self.load_adapter(request.adapter)
         except ConfigurationError as error:
             # The operator's fault, not the event's: it waits until the adapter is mended.
@@ -216,7 +211,6 @@ class LocalJudge:
             return
         self._stopped = True
         await self._scheduler.stop()  # watched to its end: a hung device call must not hang a stop
-        self._watchdog.stop()
         self._threads.shutdown(wait=False)
 
     async def _think(
@@ -278,10 +272,16 @@ class LocalJudge:
             raise Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__) from error
 
     def _load_adapter(self, adapter: str) -> None:
+        """Load it, or see that what was loaded from there is still what lies there."""
         with self._loading:
-            if adapter not in self._device.replicas:
+            loaded = self._device.replicas.digests.get(adapter)
+            if loaded is None:
                 self._device.replicas.add(adapter)
-                self._refs.pop(adapter, None)  # it is named by what was read
+            elif loaded != _adapter_digest(adapter):
+                raise ConfigurationError(
+                    f"adapter {adapter}: it is another one than was loaded from there; give it a "
+                    "directory of its own, or start the worker again"
+                )
 
     async def _warm_up(self) -> None:
         rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")
@@ -321,3 +321,13 @@ def _ask(
         known=known,
         think=request.think if known is None else NEVER,
     )
+
+
+def _adapter_digest(adapter: str) -> str:
+    try:
+        return directory_digest(Path(adapter))
+    except OSError as error:
+        raise ConfigurationError(
+            f"adapter {adapter}: it is missing or cannot be read ({error.strerror}); name a "
+            "directory saved by peft"
+        ) from error

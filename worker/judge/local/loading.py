@@ -13,10 +13,11 @@ from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGenera
 from transformers.utils import logging as transformers_logging
 
 from worker.contracts.verdict import ModelRef
+from worker.digests import directory_digest
 from worker.errors import ConfigurationError
 from worker.guard.template import check_template
-from worker.judge.engine.backend import choose
-from worker.judge.identity import directory_digest, template_digest
+from worker.judge.engine.backends import choose
+from worker.judge.identity import DEMONSTRATION, marked, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
 from worker.judge.local.lora import Adapter, merge_adapter, read_adapter
 from worker.judge.local.memory import fit
@@ -148,6 +149,10 @@ def load(settings: JudgeSettings) -> Checkpoint:
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
         revision = directory_digest(source.directory)
+    mark = marked(config)
+    name = source.id
+    if mark.demonstration:
+        name = f"{DEMONSTRATION}{mark.family or Path(source.id).name}"
     return Checkpoint(
         source=source,
         model=model,
@@ -156,7 +161,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
         template=template,
         answer=answer,
         ref=ModelRef(
-            id=source.id,
+            id=name,
             revision=revision,
             adapter=f"sha256:{own.digest}" if own else None,
             template_sha256=template_digest(template),

@@ -21,8 +21,8 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
+from worker.digests import files_digest, weighty_files
 from worker.errors import ConfigurationError
-from worker.judge.identity import files_digest, weighty_files
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])(\.\w+)?\.weight$")
@@ -147,7 +147,7 @@ def _check_config(config: Any, name: str) -> None:
                 f"adapter {name}: {field} is {value!r}; only plain LoRA is merged, train without it"
             )
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not (_number(rank) and rank > 0 and _number(alpha)):
+    if rank is None or not _number(rank) or rank <= 0 or not _number(alpha):
         raise ConfigurationError(f"adapter {name}: r and lora_alpha have to be numbers, r above 0")
     alphas = [alpha, *(config.get("alpha_pattern") or {}).values()]
     ranks = [rank, *(config.get("rank_pattern") or {}).values()]

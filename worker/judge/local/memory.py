@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import torch
 
 from worker.errors import ConfigurationError
-from worker.judge.engine.backend import BackendName, choose
+from worker.judge.engine.backend import BackendName
+from worker.judge.engine.backends import choose
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS
 from worker.judge.engine.memory import MemoryProfile, profile
 from worker.judge.local.scheduler import LONG_CONTEXTS

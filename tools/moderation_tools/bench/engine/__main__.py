@@ -14,7 +14,8 @@ from moderation_tools.bench.engine import clock
 from moderation_tools.bench.engine.model import CONFIGS, random_model
 from moderation_tools.bench.engine.tables import TABLES, beside_server
 from moderation_tools.bench.engine.verdicts import Rig
-from worker.judge.engine.backend import Attention, choose, make
+from worker.judge.engine.backend import Attention
+from worker.judge.engine.backends import choose, make
 from worker.judge.engine.compile_warmup import compile_ahead
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.model import TextWeights
