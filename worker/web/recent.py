@@ -140,7 +140,7 @@ class Recent:
         self._verdicts: deque[_Seen] = deque(maxlen=KEPT)
         self._quarantine: deque[_Seen] = deque(maxlen=KEPT)
         self._letters: deque[DeadLetterRow] = deque(maxlen=KEPT)
-        self._found: OrderedDict[str, VerdictRow] = OrderedDict()
+        self._found: OrderedDict[str, _Seen] = OrderedDict()
         self._totals: Counter[tuple[str, str]] = Counter()
         self._codes: Counter[tuple[str, str]] = Counter()
         # Whoever looks first sees the batches since the start, not a dash.
@@ -188,15 +188,15 @@ class Recent:
             self._held += 1
             self._quarantine.append(seen)
 
-        row = _row(seen, show)
-        self._found[row.event_id] = msgspec.structs.replace(row, text="", trace="")
-        self._found.move_to_end(row.event_id)
+        self._found[verdict.event_id] = seen._replace(text="", trace="")
+        self._found.move_to_end(verdict.event_id)
         if len(self._found) > FINDABLE:
             self._found.popitem(last=False)
 
     def find(self, event_id: str) -> VerdictRow | None:
         """The last verdict on an event, among the last ``FINDABLE`` of this worker."""
-        return self._found.get(event_id)
+        seen = self._found.get(event_id)
+        return None if seen is None else _row(seen, self._show_content)
 
     def add_dead_letter(self, code: str, topic: str, partition: int, offset: int) -> None:
         """Count a record that is no event, and remember where it stands."""
@@ -297,7 +297,7 @@ def _side(verdict: Verdict) -> str:
 
 
 def _step(milliseconds: float) -> int:
-    return math.ceil(math.log(max(milliseconds, 0.1)) / math.log(STEP))
+    return math.ceil(math.log(max(milliseconds, 0.1), STEP))
 
 
 def _quantile(took: Counter[int], share: float) -> float | None:
