@@ -9,11 +9,13 @@ from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
+from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
-from worker.policy.digest import digest, directory_digest
+from worker.policy.digest import digest
 from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
@@ -545,6 +547,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?")
 _ON_UNDECIDED: tuple[OnUndecided, ...] = get_args(OnUndecided)
+_JUDGED: tuple[Judged, ...] = get_args(Judged)
 
 
 def load_policy(path: Path | str) -> Policy:
@@ -643,6 +646,7 @@ def _read(fields: Fields, file: str, lists: Lists | None) -> Policy:
         thresholds=read_thresholds(fields.section("thresholds")),
         actions=read_actions(fields.section("actions")),
         on_undecided=fields.choice("on_undecided", "hold", _ON_UNDECIDED),
+        judged=fields.choice("judged", _JUDGED[0], _JUDGED),
         prefilter=read_prefilter(fields.section("prefilter"), file, lists),
         cache=fields.flag("cache", True),
         languages=_matching(
