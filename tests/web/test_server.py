@@ -151,7 +151,7 @@ async def test_a_port_that_is_taken_is_named_with_the_settings() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = WebServer(Shown(), Web(port=port))
-        with pytest.raises(ConfigurationError, match=rf"web\.port {port} on 127\.0\.0\.1"):
+        with pytest.raises(ConfigurationError, match=rf"web\.host 127\.0\.0\.1, web\.port {port} "):
             await server.start()
 
 

@@ -87,6 +87,8 @@ def canonical_line(
         line[Canonical.CONTEXT_OMITTED] = context.omitted
     if verdict.neutralised:
         line[Canonical.NEUTRALISED] = len(verdict.neutralised)
+    if verdict.folded:
+        line[Canonical.FOLDED] = verdict.folded
     if tokens:
         line[Canonical.TOKENS] = tokens
     if bytes_in:

@@ -27,6 +27,11 @@ SECONDS = (
 
 The semantic conventions' advice for messaging stops at 10 s, where reasoning only begins.
 """
+AGES = (
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1800.0, 3600.0, 21_600.0, 86_400.0),
+)
+"""Bounds of how late a verdict is: an objective of a second at one end, a day away at the other."""
 CONTEXTS = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0)
 TOKENS = (128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 131072.0)
 
@@ -153,6 +158,13 @@ quarantined = Counter(
 event_duration = Histogram(
     Metric.EVENT_DURATION, "s", "Read to decided", (Attribute.POLICY, Attribute.OUTCOME), SECONDS
 )
+record_to_verdict = Histogram(
+    Metric.RECORD_TO_VERDICT,
+    "s",
+    "From the input record's timestamp to its verdict, decided",
+    _TOPIC,
+    AGES,
+)
 fetch_duration = Histogram(
     Metric.FETCH_DURATION, "s", "All images of one event", (Attribute.RESULT,), SECONDS
 )
@@ -235,6 +247,12 @@ policy_reloads = Counter(
 neutralised = Counter(
     Metric.NEUTRALISED, "{string}", "Control strings defused", (Attribute.CONTROL,)
 )
+folded = Counter(
+    Metric.FOLDED, "{event}", "Events whose words were folded, by class", (Attribute.FOLD,)
+)
+system_messages = Counter(
+    Metric.SYSTEM_MESSAGES, "{message}", "Messages that are context only", (Attribute.ROLE,)
+)
 lag = Gauge(Metric.LAG, "{record}", "Records not yet committed", _PARTITION)
 oldest_age = Gauge(Metric.OLDEST_AGE, "s", "Age of the oldest record not yet judged", _PARTITION)
 inflight_events = Gauge(Metric.INFLIGHT_EVENTS, "{event}", "Events in flight", _PARTITION)
@@ -246,7 +264,29 @@ paused = Gauge(Metric.PAUSED, "s", "How long a dependency has been away", (Attri
 policy_problems = Gauge(
     Metric.POLICY_PROBLEMS, "{problem}", "Problems of policy files and topics", (Attribute.POLICY,)
 )
-ready = Gauge(Metric.READY, "1", "1 when ready, else 0", ())
+ready = Gauge(Metric.READY, "1", "1 when ready, else 0; from the start of the process", ())
+check = Gauge(
+    Metric.CHECK, "1", "What readiness consists of: 1 where it holds, else 0", (Attribute.CHECK,)
+)
+partition_stalled = Gauge(
+    Metric.STALLED, "s", "How long a partition with waiting records has not committed", _PARTITION
+)
+build_info = Gauge(Metric.BUILD_INFO, "1", "1; the version that runs", (Attribute.BUILD,))
+model_info = Gauge(
+    Metric.MODEL_INFO,
+    "1",
+    "1; the model that judges, once it is loaded",
+    (
+        *(Attribute.MODEL, Attribute.REVISION, Attribute.ADAPTER, Attribute.TEMPLATE),
+        Attribute.NUMERICS,
+    ),
+)
+policy_info = Gauge(
+    Metric.POLICY_INFO,
+    "1",
+    "1; each policy in force",
+    (Attribute.POLICY, Attribute.POLICY_VERSION, Attribute.POLICY_SHA),
+)
 log_dropped = Counter(
     Metric.LOG_DROPPED, "{line}", "Log lines dropped because nobody took them", ()
 )

@@ -237,6 +237,11 @@ def notices(view: ConsoleView) -> Markup:
             tag("div", tag("b", each.code), " ", each.detail, class_="notice")
             for each in view.ready.notes
         ),
+        *(
+            tag("div", tag("b", each), " judges: it cannot tell what is harmful", class_="notice")
+            for each in (view.ready.demonstration,)
+            if each is not None
+        ),
     )
 
 

@@ -80,22 +80,29 @@ class WebServer:
         self.port = settings.port
 
     async def start(self) -> None:
-        """Listen.
+        """Listen; on ``::`` in both families, as other servers do (asyncio would bind IPv6 alone).
 
         Raises:
             ConfigurationError: the port is taken, or the address is none of this machine's.
         """
         await self._runner.setup()
         host, port = self._settings.host.strip("[]"), self._settings.port
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                self._connection, host, port, backlog=self._most
-            )
+            if host == "::" and socket.has_dualstack_ipv6():
+                both = socket.create_server(
+                    (host, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=self._most
+                )
+                self._server = await loop.create_server(self._connection, sock=both)
+            else:
+                self._server = await loop.create_server(
+                    self._connection, host, port, backlog=self._most
+                )
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigurationError(
-                f"web.port {port} on {host} cannot be listened on ({error.strerror}): stop what "
-                "listens there, or set web.host and web.port (0 takes a free one)"
+                f"web.host {host}, web.port {port} cannot be listened on ({error.strerror}): stop "
+                "what listens there, or set web.host and web.port (0 takes a free one)"
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
 
