@@ -24,7 +24,7 @@ from mode import Service
 from worker.errors import ConfigurationError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
-from worker.telemetry.logs import configure_logging
+from worker.telemetry.logs import configure_logging, say
 from worker.telemetry.redact import publish_settings
 from worker.web.console import Page, console_json, console_page
 
@@ -71,13 +71,12 @@ class ShellWorker(faust.Worker):  # type: ignore[misc]
         try:
             super().execute_from_commandline()
         except SystemExit as end:
-            logging.shutdown()
-            sys.stdout.flush()
             code = end.code if isinstance(end.code, int) else 1
             if code and _ended_by:
-                print(f"error: {_told(_ended_by[0])}", file=sys.stderr)
+                say(f"error: {_told(_ended_by[0])}")
                 code = 2 if isinstance(_ended_by[0], ConfigurationError) else code
-            sys.stderr.flush()
+            logging.shutdown()  # within seconds, though nobody reads what is written
+            sys.stdout.flush()
             os._exit(code)
         raise AssertionError("Faust always ends with SystemExit")
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from worker import __version__
@@ -19,6 +20,7 @@ from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
+from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
@@ -31,15 +33,14 @@ from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.processing.evaluator import Evaluator
+from worker.processing.evaluator import Evaluator, Fetcher, open_evaluator
 from worker.processing.examples import ExampleRunner
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
 from worker.telemetry import instruments
-from worker.telemetry.aggregate import Observation
+from worker.telemetry.export import Telemetry, configure
 from worker.telemetry.loop_probe import LoopProbe
 from worker.telemetry.names import Attribute
-from worker.telemetry.providers import Telemetry, configure
 from worker.telemetry.redact import publish
 from worker.web.console import ConsoleView
 from worker.web.health import Health, limits_of, live, ready
@@ -49,12 +50,16 @@ from worker.web.snapshot import WorkerSnapshot, policy_rows
 # The gauges that are read off a running service whenever somebody collects.
 
 
-def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
+def observe(
+    snapshot: Callable[[], WorkerSnapshot],
+    health: Callable[[], Health],
+    policies: PolicyRegistry,
+) -> None:
     """Watch the service: stalled batch, dependencies away, policy problems, readiness."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
-    instruments.policy_problems.watch(lambda: _problems(snapshot()))
+    instruments.policy_problems.watch(lambda: _problems(policies))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
 
 
@@ -69,9 +74,12 @@ def forget() -> None:
         gauge.watch(None)
 
 
-def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
-    count = len(snapshot.policy_problems) + len(snapshot.unready_topics)
-    return [(count, {})]
+def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
+    """Problems by the policy whose file has them; without a name where none is live from there."""
+    names = {policy.file: name for name, policy in policies.snapshot.by_name.items()}
+    counts = Counter(names.get(problem.file, "") for problem in policies.problems)
+    counts[""] += len(policies.unready_topics())
+    return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
 
 
 class _Away:
@@ -80,7 +88,7 @@ class _Away:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def seconds(self, snapshot: WorkerSnapshot) -> list[Observation]:
+    def seconds(self, snapshot: WorkerSnapshot) -> list[instruments.Observation]:
         paused = snapshot.stream.paused_dependencies if snapshot.stream else ()
         self._since = {name: self._since.get(name, snapshot.now) for name in paused}
         return [
@@ -111,6 +119,9 @@ class WorkerService:
     def __init__(
         self, settings: Settings, clock: Clock | None = None, judge: Judge | None = None
     ) -> None:
+        if judge is None:
+            refuse_demonstration(settings)
+        self._judge_is_ours = judge is None
         self.settings = settings
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
@@ -155,7 +166,7 @@ class WorkerService:
     def _pipeline(self) -> Pipeline:
         settings = self.settings
         return Pipeline(
-            Evaluator(self.judge, self.fetcher, self.clock),
+            self._evaluator(self.fetcher),
             self.policies,
             OutputTopics(
                 verdicts=settings.topics.verdicts,
@@ -171,8 +182,11 @@ class WorkerService:
             self.clock,
             build=__version__,
             group=settings.kafka.group_id,
-            record=Accounts(self.clock, self._remember),
+            record=Accounts(self.clock, self._remember, settings.telemetry.event_log),
         )
+
+    def _evaluator(self, fetcher: Fetcher) -> Evaluator:
+        return open_evaluator(self.settings.judge, self.judge, fetcher, self.clock)
 
     async def _before_live(self, policy: Policy) -> Sequence[ExampleResult]:
         """What has to hold and to be warm before a policy judges its first event."""
@@ -183,10 +197,24 @@ class WorkerService:
                 raise PolicyError(
                     str(error), fix="It stays out until then.", file=policy.file
                 ) from error
+            self._same_adapter(policy, each.adapter)
         if not self.settings.policies.check_examples:
             return ()
-        evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
-        return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+        evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
+        family = self.settings.judge.family
+        return await ExampleRunner(evaluator, self.judge.model(), family).check(policy)
+
+    def _same_adapter(self, policy: Policy, adapter: str | None) -> None:
+        """Refuse a policy whose adapter is another one than the judge has loaded from its place."""
+        loaded = self.judge.model(adapter).adapter if adapter is not None else None
+        read = f"sha256:{policy.adapter_sha256}"
+        if loaded is not None and loaded.startswith("sha256:") and loaded != read:
+            raise PolicyError(
+                "the judge has loaded another adapter than lies there now",
+                fix="Give a new adapter a directory of its own.",
+                file=policy.file,
+                field="adapter",
+            )
 
     async def _after_reload(self, live: Collection[Policy]) -> None:
         """Policies in force count as used last: where the device's room is short, the versions
@@ -216,17 +244,20 @@ class WorkerService:
         """
         settings = self.settings
         self._telemetry = configure(settings.telemetry, __version__)
+        # From the start: that a worker is not ready yet is a figure too.
+        observe(self.snapshot, lambda: self.health()[1], self.policies)
         self._probe.start()
+        self._watchdog.start()
         try:
             await self.fetcher.start()
             await self.judge.start()
-            self._watchdog.start()
+            if self._judge_is_ours:  # what the hub sent says only now what it is
+                refuse_demonstration(settings, self.judge.model().id)
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
             _collect_less()
-            observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             watch = self.policies.watch(settings.policies.reload_s)
@@ -265,8 +296,8 @@ class WorkerService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.stop()
         forget()
+        await self.judge.stop()  # watched to its end: a hung device call must not hang a stop
         self._watchdog.stop()
-        await self.judge.stop()
         await self.fetcher.stop()
         await self._probe.stop()
         if self._telemetry is not None:
@@ -297,8 +328,10 @@ class WorkerService:
 
     def console(self) -> ConsoleView:
         """Everything the console shows, now."""
-        count, contexts = instruments.batch_contexts.totals()
-        self.recent.batches(count, contexts)
+        if self._telemetry is not None:
+            count = self._telemetry.sum_of("moderation_judge_batch_contexts_count")
+            contexts = self._telemetry.sum_of("moderation_judge_batch_contexts_sum")
+            self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
             snapshot=self.snapshot(),

@@ -12,10 +12,10 @@ import yaml
 
 from deploy.chart_reference import CHART
 from tests.support.chart import only, render
+from tests.support.measured import label_of, name_of
 from tests.support.promql import served, unknown, uses
 from tests.support.tools import REPOSITORY
 from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
 
 
 def rules(*sets: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.support.judgements import policy
+from tests.support.measured import Measured, measured
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
 from worker.codes import DeadLetterCode
@@ -28,8 +29,9 @@ from worker.policy.model import Actions, Candidate, CustomPass, Policy
 from worker.policy.passes import passes
 from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.processing.shadow import MOST
+from worker.processing.shadow import MOST, WAITING, sampled
 from worker.records import Output, Record
+from worker.telemetry.names import Metric
 
 LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
 
@@ -148,6 +150,9 @@ async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
     process = shadowed(ScriptedJudge(), policy(version=2))
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v", "s"]
+    live, shadow = (msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs)
+    assert live.shadow_of is None
+    assert shadow.shadow_of in (live.verdict_id, f"{LIVE.name}@{LIVE.version}")
     await process.stop()
 
 
@@ -167,23 +172,84 @@ async def test_a_slow_candidate_never_holds_up_the_live_verdict() -> None:
     await process.stop()
 
 
-async def test_candidates_that_pile_up_are_not_tried() -> None:
-    """A candidate whose judge hangs holds a bounded number of events."""
+def counted(found: Measured, result: str) -> float:
+    return found.total(Metric.SHADOW, moderation_result=result)
+
+
+async def test_a_burst_is_sampled_as_a_trickle_is() -> None:
+    """The sample does not depend on load: what finds no room waits, and is judged later."""
     judge = Slow()
     process = shadowed(judge, SLOW)
-    for _ in range(2 * MOST):
-        await process(Delivery(record=input_record(event_document())))
-    judge.release.set()
-    found = 0
-    async with asyncio.timeout(10):
-        while found < MOST:
-            outputs = await process(Delivery(record=input_record(b"")))
-            assert [output.topic for output in outputs] == ["d"]
-            outputs = await process(Delivery(record=input_record(event_document()), poison=True))
-            found += sum(output.topic == "s" for output in outputs)
-            await asyncio.sleep(0)
-    assert found == MOST
+    burst = 4 * MOST
+    with measured() as found:
+        for _ in range(burst):
+            await process(Delivery(record=input_record(event_document())))
+        judge.release.set()
+        published = 0
+        async with asyncio.timeout(30):
+            while published < burst:
+                again = Delivery(record=input_record(event_document()), poison=True)
+                published += sum(output.topic == "s" for output in await process(again))
+                await asyncio.sleep(0)
+        counts = {each: counted(found, each) for each in ("sampled", "judged", "missed")}
+    assert counts == {"sampled": burst, "judged": burst, "missed": 0}
     await process.stop()
+
+
+async def test_candidates_that_pile_up_without_end_are_missed_and_counted() -> None:
+    """A candidate whose judge hangs holds a bounded number of events; nobody has to guess."""
+    process = shadowed(Slow(), SLOW)
+    with measured() as found:
+        for _ in range(MOST + WAITING + 5):
+            await process(Delivery(record=input_record(event_document())))
+        assert counted(found, "missed") == 5
+        await process.stop()
+        await asyncio.sleep(0)
+        assert counted(found, "missed") == MOST + WAITING + 5
+
+
+async def test_a_shadow_verdict_has_an_id_of_its_own_and_names_the_one_that_counts() -> None:
+    """Joined by it; and two candidates of one event are two verdicts."""
+    ids = set()
+    for candidate in (SLOW, msgspec.structs.replace(SLOW, sha256="2" * 64)):
+        judge = Slow()
+        judge.release.set()
+        process = shadowed(judge, candidate)
+        outputs: list[Output] = []
+        async with asyncio.timeout(10):
+            while not any(output.topic == "s" for output in outputs):
+                outputs += await process(Delivery(record=input_record(event_document())))
+        found = {
+            each.topic: msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs
+        }
+        live, shadow = found["v"], found["s"]
+        assert (shadow.shadow_of, shadow.kind) == (live.verdict_id, "shadow")
+        assert (live.shadow_of, live.kind) == (None, "automatic")
+        ids |= {live.verdict_id, shadow.verdict_id}
+        await process.stop()
+    assert len(ids) == 3
+
+
+def test_the_sample_is_by_conversation() -> None:
+    """All events of one conversation or none, about as many conversations as asked for."""
+    names = [f"conversation-{number}" for number in range(20_000)]
+    share = sum(sampled("p", name, 0.1) for name in names) / len(names)
+    assert 0.09 < share < 0.11
+    assert all(sampled("p", name, 1.0) for name in names[:100])
+    assert not any(sampled("p", name, 0.0) for name in names[:100])
+
+
+async def test_fields_that_are_ignored_are_counted_by_kind_and_never_named() -> None:
+    """A misspelt field is a picture that nobody looks at."""
+
+    message = {"role": "user", "text": "x", "image": "s3://b/k", "imagess": [], "mood": 1}
+    kinds = ("near_miss", "known_synonym", "other")
+    with measured() as found:
+        await pipeline(Policies(), ScriptedJudge(), [])(
+            Delivery(record=input_record(event_document(messages=[message])))
+        )
+        counts = [found.total(Metric.UNKNOWN_FIELDS, moderation_kind=kind) for kind in kinds]
+    assert counts == [1, 1, 1]
 
 
 async def test_an_untouchable_record_is_referred_to_and_nothing_of_it_is_read(
@@ -252,9 +318,12 @@ async def test_held_and_blocked_content_is_kept_beside_its_verdict(
     monkeypatch.setattr(policies, "select", lambda _: acting)
     event = event_document(messages=[{"role": "user", "text": "a grenade"}])
     process = pipeline(policies, ScriptedJudge(), [])
-    first, *more = await process(Delivery(record=input_record(event)))
+    with measured() as found:
+        first, *more = await process(Delivery(record=input_record(event)))
+        held = found.total(Metric.QUARANTINED, moderation_action=action)
     verdict = msgspec.json.decode(first.value or b"", type=Verdict)
     assert (first.topic, verdict.action) == ("v", action)
+    assert held == (0 if review is None else 1), "what is held is counted by what was done"
     kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
     assert [each.needs_review for each in kept] == ([] if review is None else [review])
     assert all(each.verdict == verdict for each in kept)

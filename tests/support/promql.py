@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import promql_parser
 
-from worker.telemetry.aggregate import Counter, Histogram
-from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
+from tests.support.measured import label_of, name_of
+from worker.telemetry.instruments import Counter, Histogram, instruments
 
 SCRAPED = {"job", "instance", "namespace", "pod", "container"}
 """Labels that come from scraping, not from the worker."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.records import Header, Headers
-from worker.telemetry.propagation import span_context, traceparent, with_context
+from worker.telemetry.tracing import span_context, traceparent, with_context
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

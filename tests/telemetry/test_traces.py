@@ -16,16 +16,16 @@ from worker.codes import DeadLetterCode
 from worker.errors import ConfigurationError, UnreadableRecord
 from worker.records import Header, Output
 from worker.settings import Telemetry as TelemetrySettings
-from worker.telemetry.event_span import (
+from worker.telemetry.export import configure
+from worker.telemetry.names import Attribute, Span
+from worker.telemetry.tracing import (
     event_span,
     finished_span,
     kept_context,
     output_contexts,
     shared_span,
+    stage,
 )
-from worker.telemetry.names import Attribute, Span
-from worker.telemetry.providers import configure
-from worker.telemetry.spans import stage
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 KEPT = ((Header.TRACEPARENT, f"00-{TRACE}-{PARENT}-01".encode()),)

@@ -10,6 +10,7 @@ import msgspec
 
 from worker.errors import ConfigurationError, WorkerError
 from worker.judge.factory import open_judge
+from worker.judge.identity import is_demonstration, refuse_demonstration
 from worker.log.admin import check_topics, output_topics
 from worker.log.factory import open_admin
 from worker.media.factory import open_store
@@ -116,4 +117,7 @@ async def _model(settings: Settings) -> list[Diagnosis]:
     finally:
         await judge.stop()
     detail = f"{ref.id}@{ref.revision[:12]} in {ref.numerics}"
+    refuse_demonstration(settings, ref.id)
+    if is_demonstration(ref.id):
+        detail += ": made for demonstrations, it cannot tell what is harmful"
     return [Diagnosis(check="model", ok=True, detail=detail)]

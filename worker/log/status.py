@@ -11,7 +11,7 @@ import msgspec
 from worker.log.partition import Lane
 from worker.records import TopicPartition
 from worker.telemetry import instruments
-from worker.telemetry.aggregate import Observation
+from worker.telemetry.instruments import Observation
 from worker.telemetry.names import Attribute
 
 # What the stream is doing, for health, console and metrics.

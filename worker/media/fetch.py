@@ -25,7 +25,7 @@ from worker.resilience.breaker import CircuitBreaker
 from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import stage
 
 _Found = tuple[str | None, Decoded]
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -28,7 +29,14 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from worker.errors import ConfigurationError
-from worker.settings.load import SettingsFile, explain, read_settings_file, unknown_variables
+from worker.settings.load import (
+    SettingsFile,
+    explain,
+    read_settings_file,
+    unknown_variables,
+    variable_name,
+    without_retired,
+)
 
 # What every section of the settings tree is made of.
 
@@ -211,8 +219,6 @@ class Stream(Section):
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024
     """Largest input record read as an event; larger ones are dead-lettered."""
-    commit_max_events: Positive = 2000
-    """Events in one transaction at most."""
     drain_s: PositiveSeconds = 60.0
     """Longest a revoke or a shutdown waits for work in flight."""
     retry_initial_s: PositiveSeconds = 0.5
@@ -272,6 +278,12 @@ class JudgeSettings(Section):
     answers from a word list (tests, benches)."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    allow_demonstration: bool = False
+    """Whether a model made for demonstrations (``tiny`` in any copy, ``scripted``) may judge the
+    events of ``log.backend: kafka``. It does not know what is harmful."""
+    family: str | None = None
+    """What the examples of policies call this model (their ``checkpoint``); unset takes what the
+    checkpoint says of itself, else the last part of its name."""
     revision: str | None = None
     """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
     that the server was started with: verdicts repeat it, nothing can check it."""
@@ -283,6 +295,13 @@ class JudgeSettings(Section):
     """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
     """Tokens of one context; a judged turn that does not fit is undecided."""
+    max_windows: int = Field(default=8, ge=0)
+    """Contexts that a judged turn too long for one is cut into, a pass; what is left over makes the
+    event undecided. 0 cuts nothing."""
+    floor_pass: bool = True
+    """Whether the floor is asked about in a pass of its own under policies whose own text or
+    adapter replaces the stock taxonomy. Off is the way back to one pass less, and to a floor that
+    authors can drown."""
     context_budget: int = Field(default=1024, ge=0)
     """Tokens of earlier turns folded in, newest first."""
     max_batch: Positive = 32
@@ -335,6 +354,20 @@ class Policies(Section):
     """Whether a policy's examples must hold before it goes live."""
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EventLog(Section):
+    """Share of judged events that leave a line in the log, by outcome. Dead letters always do."""
+
+    safe: Share = 1.0
+    """Share of events that are safe. A line costs about 600 bytes: this is what most are."""
+    unsafe: Share = 1.0
+    """Share of events that are unsafe."""
+    undecided: Share = 1.0
+    """Share of events that are undecided."""
+
+
 class Telemetry(Section):
     """Traces, metrics and logs. Export follows the standard ``OTEL_*`` variables."""
 
@@ -342,10 +375,13 @@ class Telemetry(Section):
     """Least severe line that is logged."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or lines for people."""
-    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    event_log: EventLog = EventLog()
+    """Which events leave a line."""
+    sample_ratio: Share = 0.01
     """Share of traces started here that is kept; a producer's own decision is followed."""
     content: bool = False
-    """Whether user content may appear in logs and spans. Off unless you mean it."""
+    """Whether user content may appear in lines of the log. Off unless you mean it; spans and
+    metrics never hold any."""
 
 
 class Web(Section):
@@ -357,6 +393,13 @@ class Web(Section):
     """Port to bind; 0 takes a free one."""
     show_content: bool = False
     """Whether the console shows user content."""
+
+
+class _Environment(EnvSettingsSource):
+    """Variables, those of retired settings with a warning."""
+
+    def __call__(self) -> dict[str, Any]:
+        return without_retired(super().__call__(), lambda each: variable_name(each.path))
 
 
 class Settings(BaseSettings):
@@ -392,7 +435,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.file_values)
+        environment = _Environment(settings_cls)
+        return init_settings, environment, InitSettingsSource(settings_cls, cls.file_values)
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:
@@ -410,9 +454,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     file = read_settings_file(config) if config is not None else SettingsFile({}, {})
     if unknown := list(unknown_variables(Settings)):
         raise ConfigurationError("\n".join(("settings cannot be used (environment):", *unknown)))
-    source = type(
-        "Settings", (Settings,), {"file_values": file.values, "__doc__": Settings.__doc__}
-    )
+    values = without_retired(file.values, lambda each: f"{config}: {each.path}")
+    source = type("Settings", (Settings,), {"file_values": values, "__doc__": Settings.__doc__})
     try:
         return source(**overrides)  # type: ignore[no-any-return]
     except ValidationError as error:

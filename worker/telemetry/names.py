@@ -13,18 +13,23 @@ SCOPE: Final = "moderation_worker"
 
 
 class Span:
-    """Span names, in the order an event meets them."""
+    """Span names, in the order an event meets them; ``named`` fills in what is known."""
 
-    POLL: Final = "poll events"
-    CONSUME: Final = "process events"
+    POLL: Final = "poll {topic}"
+    CONSUME: Final = "process {topic}"
     DECODE: Final = "decode event"
     FETCH: Final = "fetch images"
     QUEUE: Final = "queue"
     JUDGE: Final = "judge event"
     JUDGE_BATCH: Final = "judge batch"
-    REMOTE: Final = "ask remote judge"
+    REMOTE: Final = "chat {model}"
     DECIDE: Final = "decide outcome"
-    PUBLISH: Final = "publish outputs"
+    PUBLISH: Final = "send {topic}"
+
+
+def named(span: str, what: str = "") -> str:
+    """A span's name with its destination or model; what is not one thing is left out."""
+    return (f"{span.partition('{')[0]}{what}" if "{" in span else span).strip()
 
 
 class Attribute:
@@ -39,6 +44,11 @@ class Attribute:
     GROUP: Final = "messaging.consumer.group.name"
     BATCH_SIZE: Final = "messaging.batch.message_count"
     ERROR_TYPE: Final = "error.type"
+    GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+    GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+    GEN_AI_MODEL: Final = "gen_ai.request.model"
+    GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+    GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
     POLICY: Final = "moderation.policy.name"
     POLICY_VERSION: Final = "moderation.policy.version"
     RELOAD_RESULT: Final = "moderation.policy.reload.result"
@@ -68,6 +78,8 @@ class Metric:
     EVENTS: Final = "moderation.events"
     DEAD_LETTERS: Final = "moderation.dead_letters"
     QUARANTINED: Final = "moderation.quarantined"
+    UNKNOWN_FIELDS: Final = "moderation.unknown_fields"
+    SHADOW: Final = "moderation.shadow.events"
     EVENT_DURATION: Final = "moderation.event.duration"
     FETCH_DURATION: Final = "moderation.fetch.duration"
     FETCH_CACHE_HITS: Final = "moderation.fetch.cache_hits"
@@ -103,6 +115,7 @@ class Metric:
     PAUSED: Final = "moderation.dependency.paused"
     POLICY_PROBLEMS: Final = "moderation.policy.problems"
     READY: Final = "moderation.ready"
+    LOG_DROPPED: Final = "moderation.log.dropped"
 
 
 class LogField:
@@ -132,7 +145,6 @@ class Canonical:
     KIND: Final = "kind"
     POLICY: Final = "policy"
     POLICY_VERSION: Final = "policy_version"
-    SHADOW_OF: Final = "shadow_of"
     OUTCOME: Final = "outcome"
     ACTION: Final = "action"
     CATEGORIES: Final = "categories"
@@ -159,11 +171,10 @@ class Canonical:
     TOTAL_MS: Final = "total_ms"
     AGE_MS: Final = "age_ms"
     CODE: Final = "code"
-    FIELD: Final = "field"
+    SAMPLE_RATIO: Final = "sample_ratio"
 
 
 class LogExtra:
     """Further fields that a line about the worker itself may carry."""
 
     DEPENDENCY: Final = "dependency"
-    PARTITIONS: Final = "partitions"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from worker.judge.identity import is_demonstration
 from worker.settings import Settings
 from worker.web.snapshot import WorkerSnapshot
 
@@ -114,6 +115,9 @@ def _health(names: tuple[str, ...], problems: list[Problem], snapshot: WorkerSna
 
 
 def _notes(snapshot: WorkerSnapshot) -> Iterator[Problem]:
+    if snapshot.model is not None and is_demonstration(snapshot.model.id):
+        detail = f"{snapshot.model.id} judges: it cannot tell what is harmful"
+        yield Problem(code="demonstration", detail=detail)
     if snapshot.stream is not None:
         for dependency in snapshot.stream.paused_dependencies:
             detail = f"{dependency} is away: partitions wait and retry, no event is blamed"

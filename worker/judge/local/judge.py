@@ -18,7 +18,6 @@ from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.judge.engine.device import EngineDevice
-from worker.judge.identity import directory_digest
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint, load
@@ -28,11 +27,11 @@ from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
 from worker.judge.think import MIN_TRACE, ThinkBudget, concluded, skipped, usable, wanted
-from worker.judge.watchdog import Watchdog
 from worker.judgement import Judgement, JudgeRequest, Rubric, Thought
+from worker.policy.digest import directory_digest
 from worker.settings import JudgeSettings
-from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+from worker.telemetry.tracing import finished_span
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +42,9 @@ _PREPARING = max(2, min(8, (os.cpu_count() or 2) // 2))
 class LocalJudge:
     """Judges with a Gemma 3 checkpoint on this machine (implements ``base.Judge``).
 
-    ``exit`` is called with ``watchdog.HUNG_DEVICE_EXIT`` when a device call hangs for over twice
-    ``settings.batch_deadline_s``. ``wrap`` puts something in front of the device (tests inject
-    faults with it); ``min_constant`` is the probability of the answer's constant text below which
-    an answer is decoded instead of read.
+    ``wrap`` puts something in front of the device (tests inject faults with it); ``min_constant``
+    is the probability of the answer's constant text below which an answer is decoded instead of
+    read. Who watches ``stalled_s`` ends a process whose device hangs (``judge.watchdog``).
     """
 
     def __init__(
@@ -54,17 +52,18 @@ class LocalJudge:
         settings: JudgeSettings,
         *,
         clock: Clock | None = None,
-        exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
         wrap: Callable[[Device], Device] = lambda device: device,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
-        self._exit, self._min_constant = exit, min_constant
+        self._min_constant = min_constant
         self._checkpoint: Checkpoint | None = None
         self._stopped = False
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
+        self._adapters: dict[str, str] = {}
+        """Digest of each adapter that was loaded, by the directory it came from."""
         self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
 
     @property
@@ -77,10 +76,9 @@ class LocalJudge:
         if ref is None:
             ref = self._loaded().ref
             if adapter is not None:
-                try:
-                    digest = directory_digest(Path(adapter))
-                except OSError as error:  # as ``judge``: it waits until the adapter is mended
-                    raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
+                digest = self._adapters.get(adapter)
+                if digest is None:  # as ``judge``: it waits until the adapter is there
+                    raise DependencyUnavailable("judge", f"no adapter loaded from {adapter}")
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -115,10 +113,8 @@ class LocalJudge:
             think_lane=settings.think_lane,
             clock=self._clock,
         )
-        self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
         self._checkpoint = checkpoint
         self._scheduler.start()
-        self._watchdog.start()
         loaded = self._clock.monotonic()
         await self._warm_up()
         kept = self.kept()
@@ -135,12 +131,10 @@ class LocalJudge:
         """Make an adapter ready before a policy that names it goes live.
 
         Raises:
-            ConfigurationError: it is missing, incomplete, or was made for another base.
+            ConfigurationError: it is missing, incomplete, or was made for another base; or it is
+                another one than was loaded from there.
         """
-        if adapter not in self._device.replicas:
-            await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._load_adapter, adapter
-            )
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._load_adapter, adapter)
 
     async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
         run = asyncio.get_running_loop().run_in_executor
@@ -156,7 +150,7 @@ class LocalJudge:
             raise DependencyUnavailable("judge", "it is stopped")
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if request.adapter is not None:
+            if request.adapter is not None and request.adapter not in self._adapters:
                 await self.load_adapter(request.adapter)
         except ConfigurationError as error:
             # The operator's fault, not the event's: it waits until the adapter is mended.
@@ -208,7 +202,6 @@ class LocalJudge:
             return
         self._stopped = True
         await self._scheduler.stop()  # watched to its end: a hung device call must not hang a stop
-        self._watchdog.stop()
         self._threads.shutdown(wait=False)
 
     async def _think(
@@ -270,9 +263,24 @@ class LocalJudge:
             raise Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__) from error
 
     def _load_adapter(self, adapter: str) -> None:
+        """Load it, or see that what was loaded from there is still what lies there."""
         with self._loading:
-            if adapter not in self._device.replicas:
+            loaded = self._adapters.get(adapter)
+            found = _adapter_digest(adapter)
+            if loaded is None:
                 self._device.replicas.add(adapter)
+                # What verdicts name is what was read: it lay there before and after.
+                if _adapter_digest(adapter) != found:
+                    self._device.replicas.discard(adapter)
+                    raise ConfigurationError(
+                        f"adapter {adapter}: it changed while it was loaded; it is tried again"
+                    )
+                self._adapters[adapter] = found
+            elif loaded != found:
+                raise ConfigurationError(
+                    f"adapter {adapter}: it is another one than was loaded from there; give it a "
+                    "directory of its own, or start the worker again"
+                )
 
     async def _warm_up(self) -> None:
         rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")
@@ -310,3 +318,12 @@ def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object
         row=row,
         think=request.think if row is None else NEVER,
     )
+
+
+def _adapter_digest(adapter: str) -> str:
+    try:
+        return directory_digest(Path(adapter))
+    except OSError as error:
+        raise ConfigurationError(
+            f"adapter {adapter}: {error.strerror}; name a directory saved by peft"
+        ) from error

@@ -15,10 +15,11 @@ from transformers.utils import logging as transformers_logging
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError
 from worker.guard.template import check_template
-from worker.judge.identity import directory_digest, template_digest
+from worker.judge.identity import DEMONSTRATION, marked, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
 from worker.judge.local.lora import merge_adapter
 from worker.judge.local.memory import refuse_too_large
+from worker.policy.digest import directory_digest
 from worker.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,10 @@ def load(settings: JudgeSettings) -> Checkpoint:
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
         revision = directory_digest(source.directory)
+    mark = marked(config)
+    name = source.id
+    if mark.demonstration:
+        name = f"{DEMONSTRATION}{mark.family or Path(source.id).name}"
     return Checkpoint(
         source=source,
         model=model,
@@ -146,7 +151,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
         template=template,
         answer=answer,
         ref=ModelRef(
-            id=source.id,
+            id=name,
             revision=revision,
             adapter=f"sha256:{directory_digest(source.adapter)}" if source.adapter else None,
             template_sha256=template_digest(template),

@@ -32,6 +32,10 @@ class Replicas:
             self._checkpoint.matrices,
         )
 
+    def discard(self, adapter: str) -> None:
+        """Forget a replica that must not be judged with."""
+        self._models.pop(adapter, None)
+
     def __contains__(self, adapter: str | None) -> bool:
         return adapter in self._models
 

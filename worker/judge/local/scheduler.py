@@ -32,8 +32,8 @@ from worker.judge.local.device import (
 )
 from worker.judge.local.requests import Ask, Reading, TraceAsk
 from worker.telemetry import instruments
-from worker.telemetry.event_span import kept_context, shared_span
 from worker.telemetry.names import Attribute, Span
+from worker.telemetry.tracing import kept_context, shared_span
 
 # Which of the waiting contexts go to the device together. A pure choice, made when it is free.
 

@@ -121,6 +121,7 @@ class Inquiry:
             categories=line.categories if counted else (),
             categories_complete=not counted or (line.complete and floor.known),
             floor_score=sides.chance * floor.share,
+            floor_asked=floor.known,
         )
 
     def _sides(self, answer: Answer) -> Sides:
@@ -149,10 +150,11 @@ class Inquiry:
             return first, None
 
     def _without_line(self, reading: Reading, counted: bool) -> Reading:
-        """Unsafe without a category is never cleared; safe without a look at the floor is none."""
+        """Unsafe without a category is never cleared, and says that the floor was not asked; safe
+        without a look at the floor is none."""
         if not counted:
             raise _unchecked()
-        return msgspec.structs.replace(reading, categories_complete=False)
+        return msgspec.structs.replace(reading, categories_complete=False, floor_asked=False)
 
     async def _floor(
         self, answer: Answer, line: Line, bias: Mapping[int, float], chance: float
@@ -435,7 +437,7 @@ class RemoteJudge:
         if wanted(request.think, reading.user, reading.response):
             thought = await self._think(run, request)
         elapsed = self._clock.monotonic() - began
-        instruments.queue_duration.record(run.waited, {Attribute.THINK: False})
+        instruments.queue_duration.record(run.waited, {Attribute.THINK: "no"})
         first = run.answers[0]
         estimate = len(prepared.user + (request.rubric.text or "")) // BYTES_A_TOKEN + 1
         return Judgement(
@@ -444,6 +446,7 @@ class RemoteJudge:
             categories=reading.categories,
             categories_complete=reading.categories_complete,
             floor_score=reading.floor_score,
+            floor_asked=reading.floor_asked,
             thought=thought,
             neutralised=prepared.names,
             context=run.used,
