@@ -82,9 +82,9 @@ class EventReader:
             messages=messages,
             metadata=self._metadata(raw),
         )
-        unjudgeable = (
-            turn_fault(event, self._max_images, self._judged) if self._judgeable() else None
-        )
+        unjudgeable = None
+        if self._judgeable():
+            unjudgeable = turn_fault(event, self._max_images, self._judged)
         if unjudgeable is not None:
             reason, field, detail = unjudgeable
             # A message with nothing in it leaves nothing out.

@@ -10,7 +10,6 @@ order counts only where the model sees it.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -120,21 +119,3 @@ def _think(policy: Policy) -> dict[str, Any] | None:
     if think.when == "uncertain":
         form["band"] = think.band
     return form
-
-
-# Directories of weights, an adapter's or a checkpoint's.
-
-_WEIGHTY = (".safetensors", ".json", ".jinja", ".model")
-_CHUNK = 1 << 20
-
-
-def directory_digest(directory: Path) -> str:
-    """SHA-256 (hex) over the names and bytes of a directory's own weights and settings files."""
-    digest = hashlib.sha256()
-    for file in sorted(directory.iterdir()):
-        if file.is_file() and file.suffix in _WEIGHTY:
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(_CHUNK):
-                    digest.update(block)
-    return digest.hexdigest()

@@ -11,11 +11,12 @@ import msgspec
 
 from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
+from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
-from worker.policy.digest import digest, directory_digest
-from worker.policy.fields import Fields, Problems, suggestion
+from worker.policy.digest import digest
+from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
     Actions,
@@ -142,7 +143,7 @@ def read_builtin(fields: Fields | None) -> BuiltinPass:
         where = (*fields.where, "severity", given)
         if name is None:
             problem = "not one of the 24 built-in categories"
-            fields.problems.add(where, problem, suggestion(given, BUILTIN))
+            fields.problems.add(where, problem, category_suggestion(given))
         elif name in severity:
             fields.problems.add(where, f"`{name}` is given twice", "Keep one of the two.")
         else:
@@ -165,7 +166,7 @@ def _categories(fields: Fields, field: str) -> tuple[str, ...]:
         name = canonical_category(given)
         if name is None:
             problem = f"`{given}` is not one of the 24 built-in categories"
-            fields.report(field, problem, suggestion(given, BUILTIN), index)
+            fields.report(field, problem, category_suggestion(given), index)
         elif name in names:
             fields.report(field, f"`{name}` is listed twice", "Keep one of the two.", index)
         else:

@@ -273,7 +273,7 @@ def _new(level: Match, view: str, seen: set[str]) -> Iterator[View]:
 
 class _Spelled:
     """Letters that stand alone, joined: ``in_place`` in their text, cut where a gap is wider than
-    the others; and as ``runs`` with a blank between two, where ``breaks`` holds the wide gaps.
+    the others, and as ``runs`` with a blank between two, where ``breaks`` has the wide gaps.
     """
 
     def __init__(self, squeezed: str) -> None:

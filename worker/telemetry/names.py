@@ -51,6 +51,7 @@ class Attribute:
     GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
     POLICY: Final = "moderation.policy.name"
     POLICY_VERSION: Final = "moderation.policy.version"
+    POLICY_SHA: Final = "moderation.policy.sha256"
     RELOAD_RESULT: Final = "moderation.policy.reload.result"
     OUTCOME: Final = "moderation.outcome"
     ACTION: Final = "moderation.action"
@@ -69,6 +70,13 @@ class Attribute:
     KIND: Final = "moderation.kind"
     LIST: Final = "moderation.prefilter.list"
     DECIDE: Final = "moderation.prefilter.decide"
+    CHECK: Final = "moderation.check"
+    BUILD: Final = "moderation.build"
+    MODEL: Final = "moderation.model.id"
+    REVISION: Final = "moderation.model.revision"
+    ADAPTER: Final = "moderation.model.adapter"
+    TEMPLATE: Final = "moderation.model.template"
+    NUMERICS: Final = "moderation.model.numerics"
     OVERFLOW: Final = "otel.metric.overflow"
 
 
@@ -81,6 +89,7 @@ class Metric:
     UNKNOWN_FIELDS: Final = "moderation.unknown_fields"
     SHADOW: Final = "moderation.shadow.events"
     EVENT_DURATION: Final = "moderation.event.duration"
+    RECORD_TO_VERDICT: Final = "moderation.record_to_verdict.duration"
     FETCH_DURATION: Final = "moderation.fetch.duration"
     FETCH_CACHE_HITS: Final = "moderation.fetch.cache_hits"
     QUEUE_DURATION: Final = "moderation.judge.queue.duration"
@@ -115,6 +124,11 @@ class Metric:
     PAUSED: Final = "moderation.dependency.paused"
     POLICY_PROBLEMS: Final = "moderation.policy.problems"
     READY: Final = "moderation.ready"
+    CHECK: Final = "moderation.check"
+    STALLED: Final = "moderation.partition.stalled"
+    BUILD_INFO: Final = "moderation.build.info"
+    MODEL_INFO: Final = "moderation.model.info"
+    POLICY_INFO: Final = "moderation.policy.info"
     LOG_DROPPED: Final = "moderation.log.dropped"
 
 
