@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
-from faust.web import Request, Response, View
 from mode import Service
 
 from worker.errors import ConfigurationError, WorkerError
@@ -26,7 +24,7 @@ from worker.service import WorkerService
 from worker.settings import Settings, load_settings
 from worker.telemetry.logs import configure_logging, say
 from worker.telemetry.redact import publish_settings
-from worker.web.console import Page, console_json, console_page
+from worker.web.server import WebServer
 
 CONFIG_VARIABLE = "MODERATION_CONFIG"
 
@@ -87,43 +85,14 @@ class ModerationApp(faust.App):  # type: ignore[misc]
     BootStrategy = ShellOnly
 
 
-def bound_port(host: str, port: int) -> int:
-    """``port``, or a free one of ``host`` for 0: Faust itself does not take 0 for one.
-
-    Raises:
-        ConfigurationError: the host or the port cannot be bound. Faust would end without a word.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise ConfigurationError(
-            f"web.host {host}, web.port {port} cannot be bound ({error.strerror}); set web.host to "
-            "127.0.0.1, ::1, 0.0.0.0 or :: (every address of both families), and web.port to a "
-            "port that nobody listens on"
-        ) from error
-
-
 def make_app(settings: Settings) -> ModerationApp:
-    """The Faust app of these settings, without its service and pages.
-
-    ``::`` listens on every address of both families, as other servers do: asyncio alone would bind
-    IPv6 only. Brackets around an IPv6 address are taken off.
-    """
-    host = settings.web.host.removeprefix("[").removesuffix("]")
-    port = bound_port(host, settings.web.port)
+    """The Faust app of these settings, without its service and pages."""
     return ModerationApp(
         settings.kafka.client_id,
         broker="kafka://unused",
         store="memory://",
         datadir=str(Path(tempfile.gettempdir()) / "moderation-worker"),
-        web_host=host,
-        web_bind="" if host == "::" else host,
-        web_port=port,
-        canonical_url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
+        web_enabled=False,  # the pages have a server of their own: worker/web/server.py
         topic_disable_leader=True,
         Worker=ShellWorker,
     )
@@ -131,11 +100,11 @@ def make_app(settings: Settings) -> ModerationApp:
 
 try:
     settings = settings_of_environment()
-    app = make_app(settings)
     moderation = WorkerService(settings)
 except ConfigurationError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2) from error
+app = make_app(settings)
 
 
 @app.service
@@ -145,7 +114,13 @@ class Moderation(Service):  # type: ignore[misc]
     async def on_start(self) -> None:
         configure_logging(settings.telemetry)
         publish_settings(settings)
-        logger.info("pages on %s, port %d", app.conf.web_host, app.conf.web_port)
+        self._pages = WebServer(moderation, settings.web)
+        try:
+            await self._pages.start()
+        except ConfigurationError as error:
+            _ended_by.append(error)
+            raise
+        logger.info("pages on %s, port %d", settings.web.host, self._pages.port)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def judge_events(self) -> None:
@@ -158,41 +133,4 @@ class Moderation(Service):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         await moderation.stop()
-
-
-@app.page("/healthz")  # type: ignore[untyped-decorator]
-async def healthz(view: View, request: Request) -> Response:
-    """Live: the loop turns and batches finish."""
-    health, _ = moderation.health()
-    return view.bytes(health.body(), content_type="application/json", status=health.status)
-
-
-@app.page("/readyz")  # type: ignore[untyped-decorator]
-async def readyz(view: View, request: Request) -> Response:
-    """Ready: model warm, partitions assigned, every topic with a live policy."""
-    _, health = moderation.health()
-    return view.bytes(health.body(), content_type="application/json", status=health.status)
-
-
-@app.page("/metrics")  # type: ignore[untyped-decorator]
-async def metrics(view: View, request: Request) -> Response:
-    """Prometheus exposition."""
-    body, content_type = moderation.metrics(request.headers.get("Accept", ""))
-    return view.bytes(body, headers={"Content-Type": content_type})
-
-
-@app.page("/")  # type: ignore[untyped-decorator]
-async def console(view: View, request: Request) -> Response:
-    """The console."""
-    return _respond(view, console_page(moderation.console()))
-
-
-@app.page("/console.json")  # type: ignore[untyped-decorator]
-async def console_data(view: View, request: Request) -> Response:
-    """What the console's page polls."""
-    return _respond(view, console_json(moderation.console()))
-
-
-def _respond(view: View, page: Page) -> Response:
-    headers = {**page.headers, "Content-Type": page.content_type}
-    return view.bytes(page.body, status=page.status, headers=headers)
+        await self._pages.stop()

@@ -267,13 +267,18 @@ class WorkerService:
     def _remember(self, processed: Processed) -> None:
         evaluation, event = processed.evaluation, processed.event
         if evaluation is None or event is None:
-            self.recent.add_dead_letter()
+            record = processed.record
+            code = str(processed.unreadable.code) if processed.unreadable else ""
+            self.recent.add_dead_letter(code, record.topic, record.partition, record.offset)
             return
         decision = evaluation.decision
         turn = judged_turn(event) if self.settings.web.show_content else None
-        text = turn.user.text if turn else ""
         self.recent.add(
-            evaluation.verdict, held=decision.quarantined, text=text, traces=decision.traces
+            evaluation.verdict,
+            held=decision.quarantined,
+            text=turn.user.text if turn else "",
+            response=turn.response.text if turn and turn.response else "",
+            traces=decision.traces,
         )
 
     async def run(self) -> None:
@@ -372,11 +377,11 @@ class WorkerService:
         snapshot = self.snapshot()
         return live(snapshot, self._limits), ready(snapshot, self._limits)
 
-    def console(self) -> ConsoleView:
-        """Everything the console shows, now."""
+    def console(self, event_id: str = "") -> ConsoleView:
+        """Everything the console shows, now; ``event_id`` is what somebody looks for."""
         if self._telemetry is not None:
-            count = self._telemetry.sum_of("moderation_judge_batch_contexts_count")
-            contexts = self._telemetry.sum_of("moderation_judge_batch_contexts_sum")
+            name = "moderation_judge_batch_contexts"
+            count, contexts = self._telemetry.sums_of(f"{name}_count", f"{name}_sum")
             self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
@@ -387,6 +392,8 @@ class WorkerService:
             cache=cache_figures(self.judge),
             kept=kept_by(self.judge),
             show_content=self.settings.web.show_content,
+            wanted=event_id,
+            found=self.recent.find(event_id) if event_id else None,
         )
 
     def metrics(self, accept: str) -> tuple[bytes, str]:

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.support.views import make_snapshot
 from tests.support.worker_place import WorkerPlace
 from worker.checkpoints import TINY
 from worker.errors import ConfigurationError
@@ -15,10 +17,11 @@ from worker.judge.identity import is_demonstration, marked, refuse_demonstration
 from worker.judge.scripted import ScriptedJudge
 from worker.service import WorkerService
 from worker.settings import Settings
+from worker.web.health import HealthLimits, ready
 
 
 def settings(**judge: object) -> Settings:
-    return Settings(log={"backend": "kafka"}, judge=judge)  # type: ignore[arg-type]
+    return Settings(log={"backend": "kafka"}, judge=judge)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def test_a_real_log_refuses_it_in_every_copy(copy: Path) -> None:
         with pytest.raises(ConfigurationError, match="allow_demonstration"):
             refuse_demonstration(settings(**judge))
         refuse_demonstration(settings(**judge, allow_demonstration=True))
-        local = Settings(log={"backend": "local"}, judge=judge)  # type: ignore[arg-type]
+        local = Settings(log={"backend": "local"}, judge=judge)
         refuse_demonstration(local)
 
 
@@ -75,3 +78,14 @@ def test_verdicts_call_it_what_it_is() -> None:
     assert (mark.demonstration, mark.family) == (True, "tiny")
     assert is_demonstration("demonstration/tiny")
     assert not is_demonstration("nvidia/Nemotron-3.5-Content-Safety")
+
+
+def test_readiness_and_console_say_what_judges() -> None:
+    """Whoever looks in the night sees it without knowing the settings."""
+    real = make_snapshot()
+    assert real.model is not None
+    toy = msgspec.structs.replace(real.model, id="demonstration/tiny")
+    shown = ready(msgspec.structs.replace(real, model=toy), HealthLimits())
+    assert "demonstration/tiny" in json.loads(shown.body())["demonstration"]
+    assert shown.notes == ready(real, HealthLimits()).notes
+    assert "demonstration" not in json.loads(ready(real, HealthLimits()).body())

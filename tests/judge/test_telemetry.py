@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.judge.conformance import request
 from tests.support.measured import measured
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.records import Record
 from worker.telemetry.names import Attribute, Metric, Span
 from worker.telemetry.tracing import event_span, kept_context, tracer
@@ -52,7 +52,7 @@ async def test_a_batch_span_links_to_every_event_in_it(
     rig = await open_rig()
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.judge.conformance import request
-from worker.judge.local.requests import TraceAsk
+from worker.judge.local.requests import ReasoningRequest
 from worker.judge.think import wanted
 from worker.judgement import Side, ThinkPlan
 
@@ -90,7 +90,7 @@ async def test_what_a_trace_says_in_words_drops_no_reading_behind_it(
 async def test_a_failing_trace_is_recorded_and_the_verdict_stands(open_rig: Open) -> None:
     rig = await open_rig()
 
-    def write(_: TraceAsk) -> str:
+    def write(_: ReasoningRequest) -> str:
         raise ValueError("odd")
 
     rig.device.write = write

@@ -41,7 +41,7 @@ def digest(images: tuple[Path, ...]) -> None:
 
     An animation has a pHash for every frame that is judged; a picture of one colour has none.
     """
-    limits = DecodeLimits(max_pixels=Store().max_image_pixels, max_frames=Store().max_frames)
+    limits = DecodeLimits.of(Store())
     failed = False
     for path in images:
         data = path.read_bytes()

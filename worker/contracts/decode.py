@@ -13,7 +13,7 @@ import msgspec
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
 from worker.contracts.cloudevents import Envelope, open_envelope
-from worker.contracts.event import Event
+from worker.contracts.event import Event, Judged
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
 from worker.contracts.unknown_fields import UnknownField, unknown_fields
@@ -37,13 +37,20 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[UnknownField, ...] = ()
 
 
-def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX_IMAGES) -> Decoded:
+def decode_event(
+    record: Record,
+    max_bytes: int,
+    *,
+    max_images: int = limits.MAX_IMAGES,
+    judged: Judged = "turn",
+) -> Decoded:
     """Read a record as plain JSON or as a CloudEvent, binary or structured.
 
     Args:
         record: as it came from the log.
         max_bytes: largest value that is parsed (``stream.max_event_bytes``).
         max_images: most images of the judged turn (``store.max_images``).
+        judged: what of the user is judged, as the policy says.
 
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
@@ -60,6 +67,7 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
         envelope.path,
         surrogates=envelope.document.escaped_surrogates,
         max_images=max_images,
+        judged=judged,
     )
     event = reader.read(raw, event_id, conversation_id, envelope.time)
     fault = reader.fault

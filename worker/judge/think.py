@@ -6,7 +6,7 @@ from worker.clock import Clock
 from worker.codes import SkippedReasoning
 from worker.errors import Undecided
 from worker.guard.answer import split_trace
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 from worker.judgement import Side, ThinkPlan, Thought
 
 MIN_TRACE = 16
@@ -44,7 +44,7 @@ def usable(text: str) -> str | Thought:
     return trace
 
 
-def concluded(trace: str, reading: Reading) -> Thought:
+def concluded(trace: str, reading: ScoreResult) -> Thought:
     """The trace with the verdict read behind it.
 
     Whether it contradicts the score is for the labels of the two to say, never for its words: a

@@ -205,6 +205,10 @@ def _faults(results: Sequence[PassResult], images: Sequence[FetchedImage]) -> li
         elif result.judgement is not None and not result.judgement.floor_asked:
             detail = "the judge cannot be asked about the floor"
             faults.append(Fault(UndecidedReason.FLOOR_UNCHECKED, detail))
+    for index, image in enumerate(images):
+        if image.unseen:
+            detail = f"images[{index}]: {len(image.frames)} of {image.total} views"
+            faults.append(Fault(UndecidedReason.IMAGE_NOT_ALL_SEEN, detail))
     return faults
 
 
@@ -222,6 +226,9 @@ def _image_verdicts(
                 label=worst.label if worst else None,
                 score=worst.score if worst else None,
                 error=image.error,
+                seen=len(image.frames) if seen else None,
+                total=max(image.total, len(image.frames)) if seen else None,
+                scale=image.scale if seen else None,
             )
         )
     return tuple(verdicts)

@@ -1,16 +1,15 @@
 """The content hash of a policy: equal hashes judge alike.
 
 In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
-THINK, actions, ``on_undecided``, the prefilter with its lists; the description only where it is
-rendered (free text). Left out is what does neither: version, owner, topics, languages, cache,
-candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing; order
-counts only where the model sees it.
+THINK, actions, ``on_undecided``, ``judged``, the prefilter with its lists; the description only
+where it is rendered (free text). Left out is what does neither: version, owner, topics, languages,
+cache, candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing;
+order counts only where the model sees it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -50,6 +49,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
     }
     if policy.custom is not None and not policy.custom.taxonomy:
         form["description"] = policy.description
+    if policy.judged != "turn":
+        form["judged"] = policy.judged
     if policy.prefilter is not None:
         form["prefilter"] = _prefilter(policy.prefilter)
     return form
@@ -118,21 +119,3 @@ def _think(policy: Policy) -> dict[str, Any] | None:
     if think.when == "uncertain":
         form["band"] = think.band
     return form
-
-
-# Directories of weights, an adapter's or a checkpoint's.
-
-_WEIGHTY = (".safetensors", ".json", ".jinja", ".model")
-_CHUNK = 1 << 20
-
-
-def directory_digest(directory: Path) -> str:
-    """SHA-256 (hex) over the names and bytes of a directory's own weights and settings files."""
-    digest = hashlib.sha256()
-    for file in sorted(directory.iterdir()):
-        if file.is_file() and file.suffix in _WEIGHTY:
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(_CHUNK):
-                    digest.update(block)
-    return digest.hexdigest()

@@ -9,12 +9,14 @@ from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
+from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
-from worker.policy.digest import digest, directory_digest
-from worker.policy.fields import Fields, Problems, suggestion
+from worker.policy.digest import digest
+from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
     Actions,
@@ -141,7 +143,7 @@ def read_builtin(fields: Fields | None) -> BuiltinPass:
         where = (*fields.where, "severity", given)
         if name is None:
             problem = "not one of the 24 built-in categories"
-            fields.problems.add(where, problem, suggestion(given, BUILTIN))
+            fields.problems.add(where, problem, category_suggestion(given))
         elif name in severity:
             fields.problems.add(where, f"`{name}` is given twice", "Keep one of the two.")
         else:
@@ -164,7 +166,7 @@ def _categories(fields: Fields, field: str) -> tuple[str, ...]:
         name = canonical_category(given)
         if name is None:
             problem = f"`{given}` is not one of the 24 built-in categories"
-            fields.report(field, problem, suggestion(given, BUILTIN), index)
+            fields.report(field, problem, category_suggestion(given), index)
         elif name in names:
             fields.report(field, f"`{name}` is listed twice", "Keep one of the two.", index)
         else:
@@ -545,6 +547,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?")
 _ON_UNDECIDED: tuple[OnUndecided, ...] = get_args(OnUndecided)
+_JUDGED: tuple[Judged, ...] = get_args(Judged)
 
 
 def load_policy(path: Path | str) -> Policy:
@@ -643,6 +646,7 @@ def _read(fields: Fields, file: str, lists: Lists | None) -> Policy:
         thresholds=read_thresholds(fields.section("thresholds")),
         actions=read_actions(fields.section("actions")),
         on_undecided=fields.choice("on_undecided", "hold", _ON_UNDECIDED),
+        judged=fields.choice("judged", _JUDGED[0], _JUDGED),
         prefilter=read_prefilter(fields.section("prefilter"), file, lists),
         cache=fields.flag("cache", True),
         languages=_matching(

@@ -114,10 +114,14 @@ class Pipeline:
             poison = UnreadableRecord(DeadLetterCode.POISON, detail=_deaths(delivery))
             return [self._refer(record, poison)]
         with event_span(record, self._group) as span:
+            policy = self._policies.select(record.topic)
             try:
                 with stage(Span.DECODE):
                     decoded = decode_event(
-                        record, self._limits.max_event_bytes, max_images=self._limits.max_images
+                        record,
+                        self._limits.max_event_bytes,
+                        max_images=self._limits.max_images,
+                        judged=policy.judged if policy is not None else "turn",
                     )
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
@@ -127,7 +131,6 @@ class Pipeline:
                 return [self._dead_letter(record, _internal(error), span)]
             for field in decoded.unknown:
                 instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
-            policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.

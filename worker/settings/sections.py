@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ from worker.settings.load import (
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+
+logger = logging.getLogger(__name__)
 
 
 def _names(value: Any) -> Any:
@@ -262,11 +265,17 @@ class Store(Section):
     """Largest encoded image."""
     max_image_pixels: Positive = 40_000_000
     """Largest decoded image, in pixels."""
-    max_frames: Positive = 4
-    """Frames judged of an animated image, spread from first to last."""
+    max_frames: Positive = 20
+    """Views judged of one image: moments of an animation, a large image whole and in parts, each on
+    light and on dark ground. What does not fit was not seen, and leaves the event undecided."""
+    tile_side: int = Field(default=1_792, ge=0)
+    """Longest side, in pixels, of the parts in which a large or long image is judged beside the
+    whole; 0 judges the whole alone."""
+    max_event_frames: Positive = 48
+    """Views judged of all images of one event together, at least one of each."""
     max_images: Positive = 16
     """Images of one event; more make it undecided."""
-    inflight_bytes: Positive = 256 * 1024 * 1024
+    inflight_bytes: Positive = 512 * 1024 * 1024
     """Decoded image bytes in flight over all events."""
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     """Decoded image bytes kept by digest."""
@@ -314,16 +323,32 @@ class JudgeSettings(Section):
     engine: Literal["packed", "plain"] = "packed"
     """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
     as transformers does, which is slower and gives the same verdicts."""
-    numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
+    numerics: Literal["model", "int8", "fp8", "w8a16"] = "model"
     """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
-    activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
+    activations. ``fp8``: the same on Hopper, Ada and later. ``w8a16``: int8 weights alone, for
     cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
     under it."""
+    attention: Literal["auto", "triton", "reference", "cpu"] = "auto"
+    """What computes attention: ``triton`` on a GPU, ``cpu`` on a CPU, ``reference`` as plain matrix
+    products on any device, slowly. ``auto`` is the fastest there is. Verdicts name it."""
+
+    @field_validator("numerics", mode="before")
+    @classmethod
+    def _renamed(cls, value: object) -> object:
+        if value == "weights8":
+            logger.warning("judge.numerics: weights8 is now called w8a16; write that")
+            return "w8a16"
+        return value
+
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
     anything is judged."""
     prefill_tokens: Positive = 4096
-    """A context with more tokens of its own is computed in pieces of this size, between batches."""
+    """A context with more tokens of its own is computed in chunks of this size, between batches."""
+    memory_utilization: Annotated[float, Field(gt=0.1, le=1.0)] = 0.9
+    """Share of the device's memory that the judge plans with. Of ``max_batch``,
+    ``max_batch_tokens``, ``prefill_tokens``, ``think_lane``, ``prefix_bytes``, ``image_bytes`` and
+    ``image_keys_bytes`` those that are not set are lowered at start until they fit into it."""
     prefix_bytes: Positive = 2 * 1024**3
     """Device memory in which the keys and values of policies are pinned."""
     image_bytes: Positive = 256 * 1024**2
@@ -393,6 +418,10 @@ class Web(Section):
     """Address to bind; ``0.0.0.0`` is every IPv4 address, ``::`` every address of both families."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
+    hosts: Names = ()
+    """Names under which the console may be asked for, such as ``moderation.example.com``; ``*`` is
+    any. Addresses, ``localhost`` and the machine's own name always may; probes and metrics answer
+    whoever asks."""
     show_content: bool = False
     """Whether the console shows user content."""
 

@@ -16,19 +16,25 @@ import torch
 from worker.clock import Clock, SystemClock
 from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
+from worker.digests import directory_digest
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.judge.engine.device import EngineDevice
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
-from worker.judge.local.loading import Checkpoint, load
+from worker.judge.local.loading import Checkpoint, fit_device, load
 from worker.judge.local.prompt import Prepared, Prompter, answer_budget
-from worker.judge.local.requests import NEVER, Ask, Reading, Trace, TraceAsk
+from worker.judge.local.requests import (
+    NEVER,
+    ReasoningRequest,
+    ReasoningResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
 from worker.judge.think import MIN_TRACE, ThinkBudget, concluded, skipped, usable, wanted
 from worker.judgement import Judgement, JudgeRequest, Rubric, Thought
-from worker.policy.digest import directory_digest
 from worker.settings import JudgeSettings
 from worker.telemetry.names import Span
 from worker.telemetry.tracing import finished_span
@@ -62,7 +68,6 @@ class LocalJudge:
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
-        self._adapters: dict[str, str] = {}
         """Digest of each adapter that was loaded, by the directory it came from."""
         self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
 
@@ -76,9 +81,13 @@ class LocalJudge:
         if ref is None:
             ref = self._loaded().ref
             if adapter is not None:
-                digest = self._adapters.get(adapter)
-                if digest is None:  # as ``judge``: it waits until the adapter is there
-                    raise DependencyUnavailable("judge", f"no adapter loaded from {adapter}")
+                digest = self._device.replicas.digests.get(adapter)
+                if digest is None:  # nothing was judged with it yet, so nothing is kept of it
+                    try:
+                        digest = _adapter_digest(adapter)
+                    except ConfigurationError as error:  # as ``judge``: until it is mended
+                        raise DependencyUnavailable("judge", str(error)) from error
+                    return msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -87,13 +96,13 @@ class LocalJudge:
         """Load the checkpoint and judge one case.
 
         Raises:
-            ConfigurationError: see ``loading.load``.
+            ConfigurationError: see ``loading.load`` and ``loading.fit_device``.
         """
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
         began = self._clock.monotonic()
-        checkpoint = await asyncio.to_thread(load, self._settings)
-        settings = self._settings
+        self._settings = settings = await asyncio.to_thread(fit_device, self._settings)
+        checkpoint = await asyncio.to_thread(load, settings)
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
         self._device: EngineDevice | PlainDevice
         if settings.engine == "packed":
@@ -104,7 +113,7 @@ class LocalJudge:
             self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
         if settings.compile and isinstance(self._device, EngineDevice):
             # Before anything watches for batches that take too long: a compiler may.
-            await asyncio.to_thread(self._device.fuse, self._clock)
+            await asyncio.to_thread(self._device.compile_ahead, self._clock)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
         self._scheduler = Scheduler(
             self._wrap(self._device),
@@ -150,7 +159,7 @@ class LocalJudge:
             raise DependencyUnavailable("judge", "it is stopped")
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if request.adapter is not None and request.adapter not in self._adapters:
+            if request.adapter is not None and request.adapter not in self._device.replicas:
                 await self.load_adapter(request.adapter)
         except ConfigurationError as error:
             # The operator's fault, not the event's: it waits until the adapter is mended.
@@ -161,12 +170,12 @@ class LocalJudge:
             _ask(prepared, request, prepared.context), request.adapter
         )
         finished_span(Span.QUEUE, queued_ns, queued_ns + int(timed.queue_ms * 1e6))
-        reading: Reading = timed.result
+        reading: ScoreResult = timed.result
         thought: Thought | None = None
         device_ms, output = timed.device_ms, reading.tokens
         if wanted(request.think, reading.user, reading.response):
             started = self._clock.monotonic()
-            thought, written = await self._think(prepared, request, reading.row)
+            thought, written = await self._think(prepared, request, reading.known)
             device_ms += (self._clock.monotonic() - started) * 1e3
             output += written
         return Judgement(
@@ -205,12 +214,12 @@ class LocalJudge:
         self._threads.shutdown(wait=False)
 
     async def _think(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         """A thought, whatever happens: the verdict already stands. And the tokens written."""
         try:
             async with asyncio.timeout(request.think.deadline_s):
-                return await self._trace(prepared, request, row)
+                return await self._trace(prepared, request, known)
         except TimeoutError:
             return skipped(SkippedReasoning.DEADLINE), 0
         except LaneFull:
@@ -219,7 +228,7 @@ class LocalJudge:
             return skipped(SkippedReasoning.FAILED), 0
 
     async def _trace(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         run = asyncio.get_running_loop().run_in_executor
         context = await run(self._threads, self._prompter.thinking, prepared)
@@ -227,25 +236,25 @@ class LocalJudge:
         budget = min(request.think.max_tokens, room)
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
-        trace = await self._written(TraceAsk(context, budget, row), request.adapter)
+        trace = await self._written(ReasoningRequest(context, budget, known), request.adapter)
         text = usable(trace.text)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
-            behind = _ask(prepared, request, context.extended(trace.ids), trace.row)
-            reading: Reading = (await self._scheduler.read(behind, request.adapter)).result
+            behind = _ask(prepared, request, context.extended(trace.ids), trace.known)
+            reading: ScoreResult = (await self._scheduler.read(behind, request.adapter)).result
         except Undecided:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
 
-    async def _written(self, ask: TraceAsk, adapter: str | None) -> Trace:
+    async def _written(self, ask: ReasoningRequest, adapter: str | None) -> ReasoningResult:
         """A trace, within the lane and the tokens a second."""
         if not self._budget.take(ask.budget):
             raise LaneFull
         unused = 0  # of one that was given up nobody knows
         try:
             timed: Timed = await self._scheduler.think(ask, adapter)
-            trace: Trace = timed.result
+            trace: ReasoningResult = timed.result
             unused = ask.budget - len(trace.ids)
             return trace
         except LaneFull:
@@ -265,18 +274,10 @@ class LocalJudge:
     def _load_adapter(self, adapter: str) -> None:
         """Load it, or see that what was loaded from there is still what lies there."""
         with self._loading:
-            loaded = self._adapters.get(adapter)
-            found = _adapter_digest(adapter)
+            loaded = self._device.replicas.digests.get(adapter)
             if loaded is None:
                 self._device.replicas.add(adapter)
-                # What verdicts name is what was read: it lay there before and after.
-                if _adapter_digest(adapter) != found:
-                    self._device.replicas.discard(adapter)
-                    raise ConfigurationError(
-                        f"adapter {adapter}: it changed while it was loaded; it is tried again"
-                    )
-                self._adapters[adapter] = found
-            elif loaded != found:
+            elif loaded != _adapter_digest(adapter):
                 raise ConfigurationError(
                     f"adapter {adapter}: it is another one than was loaded from there; give it a "
                     "directory of its own, or start the worker again"
@@ -308,15 +309,17 @@ class LocalJudge:
         return self._checkpoint
 
 
-def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object = None) -> Ask:
-    return Ask(
+def _ask(
+    prepared: Prepared, request: JudgeRequest, context: object, known: object = None
+) -> ScoreRequest:
+    return ScoreRequest(
         context=context,
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
         category_budget=answer_budget(request.rubric),
-        row=row,
-        think=request.think if row is None else NEVER,
+        known=known,
+        think=request.think if known is None else NEVER,
     )
 
 
@@ -325,5 +328,6 @@ def _adapter_digest(adapter: str) -> str:
         return directory_digest(Path(adapter))
     except OSError as error:
         raise ConfigurationError(
-            f"adapter {adapter}: {error.strerror}; name a directory saved by peft"
+            f"adapter {adapter}: it is missing or cannot be read ({error.strerror}); name a "
+            "directory saved by peft"
         ) from error

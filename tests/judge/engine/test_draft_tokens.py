@@ -1,4 +1,4 @@
-"""Guesses of what follows save forwards and change no token, whatever is guessed."""
+"""Drafts of what follows save forwards and change no token, whatever is drafted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from tests.support import oracle
 from tests.support.checkpoints import make_tokenizer
 from tests.support.engine_cases import FIRST, LAST, WINDOW, Source, text
-from worker.judge.engine.decode_batch import MOST, Slots, write_on
+from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch, decode
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.sequences import ComputedRows, rows_for
-from worker.judge.local.draft_tokens import NameGuesses, trace_guess
+from worker.judge.engine.sequences import ComputedSequences, sequences_for
+from worker.judge.local.draft_tokens import NameDrafts, reasoning_draft
 from worker.judge.local.label_scores import answer_tokens
 from worker.judge.local.loading import Checkpoint, encoder
-from worker.judge.reference.decode import Guess, Writing, Written
+from worker.judge.reference.decode import Draft, Writing, Written
 from worker.policy.passes import builtin_rubric, make_rubric
 
 TOKENIZER = make_tokenizer()
@@ -29,7 +29,7 @@ CASES = 60
 
 
 class Ran(NamedTuple):
-    """One forward of slots: rows that had something to compute, and new tokens with guesses."""
+    """One forward of slots: rows that had something to compute, and new tokens with drafts."""
 
     rows: int
     tokens: int
@@ -39,25 +39,25 @@ class Ran(NamedTuple):
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
     """Every forward of slots, as it is run."""
     counted: list[Ran] = []
-    run = Slots.states
+    run = DecodeBatch.step
 
-    def noted(self: Slots, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+    def noted(self: DecodeBatch, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         states = run(self, *args, **kwargs)
         counts = [len(each) for each in states]
         counted.append(Ran(sum(count > 0 for count in counts), sum(counts)))
         return states
 
-    monkeypatch.setattr(Slots, "states", noted)
+    monkeypatch.setattr(DecodeBatch, "step", noted)
     return counted
 
 
-def knowing(rng: random.Random, truth: Sequence[int], share: float) -> Guess:
-    """Guesses of which some are what will be written, between others that are not."""
+def knowing(rng: random.Random, truth: Sequence[int], share: float) -> Draft:
+    """Drafts of which some are what will be written, between others that are not."""
 
     def wrong() -> tuple[int, ...]:
         return text(rng, 9)
 
-    def guess(ids: Sequence[int]) -> list[tuple[int, ...]]:
+    def draft(ids: Sequence[int]) -> list[tuple[int, ...]]:
         made = [wrong() for _ in range(rng.randint(0, 3))]
         left = tuple(truth[len(ids) :])
         if left and rng.random() < share:
@@ -67,11 +67,11 @@ def knowing(rng: random.Random, truth: Sequence[int], share: float) -> Guess:
                 made.insert(0, (*right[:2], rng.randint(FIRST, LAST)))
         return made
 
-    return guess
+    return draft
 
 
 @pytest.mark.slow
-def test_what_is_written_with_guesses_is_what_generate_writes(
+def test_what_is_written_with_drafts_is_what_generate_writes(
     engine: EngineDevice, plain: Checkpoint, forwards: list[Ran], record_property: Any
 ) -> None:
     """Right ones, wrong ones, several at once, in rows of many policies with images among them, on
@@ -81,13 +81,13 @@ def test_what_is_written_with_guesses_is_what_generate_writes(
     longer = tokens = 0
     for batch in source.batches(source.cases(CASES)):
         contexts = [case.context for case in batch]
-        rows = rows_for(contexts, [None] * len(batch), run.prefixes, run.images)
+        rows = sequences_for(contexts, [None] * len(batch), run.prefixes, run.images)
         kept = run.forward.run(rows, keep=[True] * len(rows)).kept
-        computed = ComputedRows(run.forward, [each for each in kept if each is not None])
+        computed = ComputedSequences(run.forward, [each for each in kept if each is not None])
         truths = [oracle.generate(plain.model, context, (), BUDGET) for context in contexts]
-        guesses = [knowing(source.rng, truth, 0.7) for truth in truths]
+        drafts = [knowing(source.rng, truth, 0.7) for truth in truths]
         written = computed.write(
-            range(len(batch)), contexts, [BUDGET] * len(batch), writing, guesses
+            range(len(batch)), contexts, [BUDGET] * len(batch), writing, drafts
         )
         for context, each, truth in zip(contexts, written, truths, strict=True):
             assert each.ids == truth
@@ -118,62 +118,62 @@ def test_a_known_name_takes_two_forwards_however_long_it_is(
     def name(ids: Sequence[int]) -> list[tuple[int, ...]]:
         return [tuple(truth[len(ids) :])] if len(ids) == 1 else []
 
-    (row,) = rows_for([context], [None], run.prefixes, run.images)
+    (row,) = sequences_for([context], [None], run.prefixes, run.images)
     (kept,) = run.forward.run([row], keep=[True]).kept
     assert kept is not None
     writing = Writing(plain.answer.stop, (plain.answer.safe, plain.answer.unsafe))
-    computed = ComputedRows(run.forward, [kept])
+    computed = ComputedSequences(run.forward, [kept])
     (written,) = computed.write([0], [context], [BUDGET], writing, [name])
     assert (written.ids, written.ended) == (truth, "length")
     assert len(forwards) == 2
 
 
-def test_guesses_beyond_their_room_are_left_out(
+def test_drafts_beyond_their_room_are_left_out(
     engine: EngineDevice, plain: Checkpoint, forwards: list[Ran]
 ) -> None:
-    """A policy of endless phrases costs no more than ``MOST`` tokens a row and forward."""
+    """A policy of endless phrases costs no more than ``MAX_DRAFT_TOKENS`` a row and forward."""
     source, run = Source(plain, 42), engine.engine(None)
     context = source.case(image=False).context
-    (row,) = rows_for([context], [None], run.prefixes, run.images)
+    (row,) = sequences_for([context], [None], run.prefixes, run.images)
     (kept,) = run.forward.run([row], keep=[True]).kept
     assert kept is not None
-    slots = Slots(run.forward, rows=1)
+    slots = DecodeBatch(run.forward, least=1)
     slots.add(kept, 200)
     writing = Writing(plain.answer.stop, (plain.answer.safe, plain.answer.unsafe))
-    guess = [tuple(range(FIRST + n, FIRST + n + 30)) for n in range(50)]
-    write_on(run.forward, slots, [(FIRST,)], [Written(BUDGET)], [lambda _: guess], writing)
-    assert forwards[-1].tokens == 1 + 30 * (MOST // 30)
+    draft = [tuple(range(FIRST + n, FIRST + n + 30)) for n in range(50)]
+    decode(run.forward, slots, [(FIRST,)], [Written(BUDGET)], [lambda _: draft], writing)
+    assert forwards[-1].tokens == 1 + 30 * (MAX_DRAFT_TOKENS // 30)
 
 
-def test_names_are_guessed_from_their_first_token_on() -> None:
-    """Names that begin alike are guessed side by side; a line that begins anew guesses nothing."""
-    guess = NameGuesses(ANSWER, TOKENIZER).of(builtin_rubric(()))
+def test_names_are_drafted_from_their_first_token_on() -> None:
+    """Names that begin alike are drafted side by side; a line that begins anew drafts nothing."""
+    draft = NameDrafts(ANSWER, TOKENIZER).of(builtin_rubric(()))
     sexual, minor = (tuple(ENCODE(f" {name}")) for name in ("Sexual", "Sexual (minor)"))
     violence, comma = tuple(ENCODE(" Violence")), tuple(ANSWER.comma)
-    assert guess(()) == []
-    assert guess((*violence, *comma)) == []
+    assert draft(()) == []
+    assert draft((*violence, *comma)) == []
     begun = sexual[:1]
-    found = guess((*violence, *comma, *begun))
+    found = draft((*violence, *comma, *begun))
     assert (*sexual[1:], *comma) in found
     assert all((*begun, *each)[-len(comma) :] == comma for each in found)
     if minor[:1] == begun:
         assert (*minor[1:], *comma) in found
-    assert guess((1, 2, 3)) == []
+    assert draft((1, 2, 3)) == []
 
 
-def test_names_of_a_policy_of_ones_own_are_guessed_and_no_others() -> None:
+def test_names_of_a_policy_of_ones_own_are_drafted_and_no_others() -> None:
     rubric = make_rubric("policy", "Judge this.", ("Naming a bank", "Giving away secrets"))
-    guess = NameGuesses(ANSWER, TOKENIZER).of(rubric)
+    draft = NameDrafts(ANSWER, TOKENIZER).of(rubric)
     bank = tuple(ENCODE(" Naming a bank"))
-    assert guess(bank[:1]) == [(*bank[1:], *ANSWER.comma)]
-    assert guess(tuple(ENCODE(" Violence"))[:1]) == []
+    assert draft(bank[:1]) == [(*bank[1:], *ANSWER.comma)]
+    assert draft(tuple(ENCODE(" Violence"))[:1]) == []
 
 
-def test_a_trace_is_guessed_to_open_and_to_close() -> None:
+def test_a_trace_is_drafted_to_open_and_to_close() -> None:
     """Its tags are constant; what stands between them is not."""
-    guess = trace_guess(ANSWER, TOKENIZER)
+    draft = reasoning_draft(ANSWER, TOKENIZER)
     opening = tuple(ENCODE("<think>\n"))
-    assert guess(()) == [opening]
-    assert guess((*opening, *ENCODE("Fine"))) == []
+    assert draft(()) == [opening]
+    assert draft((*opening, *ENCODE("Fine"))) == []
     behind = (*opening, *ENCODE("Fine.\n\n\n"))
-    assert guess(behind) == [(*ENCODE("</think>"), ANSWER.user[0])]
+    assert draft(behind) == [(*ENCODE("</think>"), ANSWER.user[0])]
