@@ -129,6 +129,8 @@ ON_OCCASION = {
     "moderation_dependency_retries_total": "after one was away",
     "moderation_dead_letters_total": "after the first",
     "moderation_unknown_fields_total": "after the first",
+    "moderation_folded_total": "after the first",
+    "moderation_system_messages_total": "after the first",
     "moderation_shadow_events_total": "with a candidate policy",
     "moderation_log_dropped_total": "after the first",
     "moderation_judge_graphs": "with judge.compile",
