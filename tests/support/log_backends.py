@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.support.kafka import Cluster
-from worker.log.base import Claim
+from worker.log.base import Assignment
 from worker.log.factory import open_admin, open_reader, open_writer
 from worker.records import Output, Record
 from worker.settings import Settings, load_settings
@@ -20,7 +20,7 @@ class Backend(Protocol):
     settings: Settings
     topic: str
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         """Take a partition over as a new owner would, behind its owner's back."""
         ...
 
@@ -50,13 +50,13 @@ class LocalBackend:
             log={"backend": "local", "directory": str(directory / "log")},
         )
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         from worker.log.local.journal import Epoch, Journal, encode_frame
 
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
         journal.append(
-            lambda: encode_frame(epochs=[Epoch(group, *claim.source, claim.generation + 1)])
+            lambda: encode_frame(epochs=[Epoch(group, *assignment.source, assignment.generation + 1)])
         )
         journal.close()
 
@@ -80,10 +80,10 @@ class KafkaBackend:
             },
         )
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         from worker.log.kafka.committer import TransactionalCommitter
 
-        committer = TransactionalCommitter(self.settings, claim.source, {})
+        committer = TransactionalCommitter(self.settings, assignment.source, {})
         await committer.start()
         await committer.stop()
 

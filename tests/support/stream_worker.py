@@ -31,6 +31,7 @@ async def main(settings_json: str, topics: Sequence[str]) -> int:
     async def judge(delivery: Delivery) -> Sequence[Output]:
         record = delivery.record
         value = record.value or b""
+        delivery.identify(record.key)
         if value.startswith(b"die") and not delivery.poison:
             os._exit(9)
         if value.startswith(b"slow:"):

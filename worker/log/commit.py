@@ -1,14 +1,15 @@
-"""Commits of one lane: whatever of its prefix is complete, one transaction after the other."""
+"""Commits of one partition: whatever may be published, one transaction after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from opentelemetry.trace import SpanKind
 
 from worker.clock import Clock
-from worker.log.base import Log
-from worker.log.partition import Lane, Slot
+from worker.log.base import Log, PartitionLost
+from worker.log.partition import InFlight, PartitionState
 from worker.records import Output
 from worker.settings import Stream
 from worker.telemetry.event_span import output_contexts, shared_span
@@ -20,63 +21,104 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 class Commits:
-    """Takes complete prefixes to the log. While one is under way the next one gathers."""
+    """Takes to the log what may be published. While one is under way the next one gathers."""
 
     def __init__(
         self,
         log: Log,
         settings: Stream,
         clock: Clock,
-        release: Callable[[Slot], None],
-        changed: Callable[[], None],
+        release: Callable[[InFlight], None],
+        committed: Callable[[PartitionState], None],
+        lost: Callable[[PartitionState, PartitionLost], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._log = log
         self._max_events = settings.commit_max_events
         self._clock = clock
         self._release = release
-        self._changed = changed
+        self._committed = committed
+        self._lost = lost
         self._failed = failed
         self.events = 0
         self.last_at = clock.monotonic()
 
-    async def loop(self, lane: Lane) -> None:
-        """Commit what becomes ready until cancelled; a failure ends the process."""
+    async def loop(self, partition: PartitionState) -> None:
+        """Commit what becomes ready until cancelled; a failure ends the assignment."""
         try:
             while True:
-                await lane.ready.wait()
-                lane.ready.clear()
-                while taken := lane.window.take(self._max_events, MAX_BYTES):
-                    await self._commit(lane, taken)
+                await partition.ready.wait()
+                partition.committing = True  # before it is taken back: never quiet in between
+                partition.ready.clear()
+                while await self._commit(partition):
+                    pass
+                if partition.needs_bound:
+                    await self.declare(partition)
+                partition.committing = False
+                self._committed(partition)
+        except PartitionLost as error:
+            self._lost(partition, error)
         except Exception as error:
             self._failed(error)
+        finally:
+            partition.committing = False
 
-    async def _commit(self, lane: Lane, taken: list[Slot]) -> None:
-        next_offset = taken[-1].offset + 1
+    async def _commit(self, partition: PartitionState) -> bool:
+        async with partition.commit_lock:  # what is committed next says what was committed before
+            return await self._publish(partition)
+
+    async def _publish(self, partition: PartitionState) -> bool:
+        publishable = partition.take(self._max_events, MAX_BYTES)
+        if publishable is None:
+            return False
+        taken = publishable.records
         outputs: list[Output] = []
-        for slot in taken:
-            outputs.extend(slot.outputs or ())
-        mark = lane.mark_after(next_offset)
-        lane.committing = True
+        for record in taken:
+            outputs.extend(record.outputs or ())
+        metadata = msgspec.structs.replace(
+            partition.metadata(publishable.next_offset), finished=publishable.finished
+        )
         started = self._clock.monotonic()
-        contexts = output_contexts(slot.outputs[0] for slot in taken if slot.outputs)
+        contexts = output_contexts(record.outputs[0] for record in taken if record.outputs)
         attributes: dict[str, str | int] = {
             Attribute.SYSTEM: "kafka",
             Attribute.OPERATION_TYPE: "send",
             Attribute.BATCH_SIZE: len(outputs),
         }
-        try:
-            with shared_span(Span.PUBLISH, contexts, attributes, SpanKind.CLIENT):
-                await self._log.commit(lane.claim, outputs, next_offset, mark)
-        finally:
-            lane.committing = False
+        with shared_span(Span.PUBLISH, contexts, attributes, SpanKind.CLIENT):
+            await self._log.commit(partition.assignment, outputs, publishable.next_offset, metadata)
         now = self._clock.monotonic()
-        lane.committed, lane.mark, lane.progressed_at = next_offset, mark, now
+        partition.unfinished.remove(taken)
+        partition.moved(publishable.next_offset, metadata, now)
         self.events += len(taken)
         self.last_at = now
-        labels = {Attribute.TOPIC: lane.source.topic}
+        labels = {Attribute.TOPIC: partition.source.topic}
         commits.add(1, labels)
         commit_duration.record(now - started, labels)
-        for slot in taken:
-            self._release(slot)
-        self._changed()
+        for record in taken:
+            self._release(record)
+        self._committed(partition)
+        return True
+
+    async def declare(self, partition: PartitionState) -> None:
+        """Commit what is about to be started, and nothing else.
+
+        Raises:
+            PartitionLost: as ``Log.commit``.
+        """
+        async with partition.commit_lock:
+            next_offset, finished = partition.finished()
+            metadata = msgspec.structs.replace(partition.metadata(next_offset), finished=finished)
+            await self._log.commit(partition.assignment, (), next_offset, metadata)
+            partition.moved(next_offset, metadata, self._clock.monotonic())
+
+    async def rest(self, partition: PartitionState) -> None:
+        """Commit that nothing is in flight here any more: an orderly end counts for nothing.
+
+        Raises:
+            PartitionLost: as ``Log.commit``.
+        """
+        async with partition.commit_lock:
+            next_offset, finished = partition.finished()
+            metadata = msgspec.structs.replace(partition.at_rest(next_offset), finished=finished)
+            await self._log.commit(partition.assignment, (), next_offset, metadata)

@@ -110,6 +110,9 @@ class Pipeline:
         if delivery.untouchable:
             poison = UnreadableRecord(DeadLetterCode.POISON, detail=_deaths(delivery))
             return [self._refer(record, poison)]
+        if record.unreadable:
+            error = UnreadableRecord(DeadLetterCode.UNREADABLE_RECORD, detail=record.unreadable)
+            return [self._refer(record, error)]
         with event_span(record, self._group) as span:
             try:
                 with stage(Span.DECODE):
@@ -122,6 +125,7 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
+            delivery.identify(decoded.event.conversation_id.encode())
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
