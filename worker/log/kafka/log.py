@@ -22,7 +22,6 @@ import aiokafka
 import msgspec
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
@@ -68,6 +67,7 @@ that work progresses is watched by the worker itself."""
 SETTLE_EVERY_S = 1.0
 """How often the position past trailing control markers is committed, per partition."""
 RETRY_POLL_S = 0.2
+POLL_TRIES = 5
 CLAIM_ROUNDS = 3
 """Tries of claiming partitions, after which the whole log is opened anew."""
 SILENT_S = 10.0
@@ -111,6 +111,9 @@ class _Follower(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Iterable[aiokafka.TopicPartition]) -> None:
         """These are ours from now on."""
         self._member.pause(*assigned)
+        coordinator = self._member._coordinator
+        for assignor in coordinator._assignors:  # newer memories outweigh older ones
+            assignor.on_generation_assignment(coordinator.generation)
         for source in assigned:
             self._member.seek(source, 0)
         self._log.follow({TopicPartition(*source) for source in assigned})
@@ -147,7 +150,7 @@ class KafkaLog:
         self._announced_once = False
         self._follow_due = asyncio.Event()
         self._follow_task: asyncio.Task[None] | None = None
-        self._claim_failures = 0
+        self._claim_failures = self._failed_polls = 0
         self._lost_at: dict[TopicPartition, tuple[int, float]] = {}
         self._failure: BaseException | None = None
         self._trouble = ""
@@ -489,19 +492,22 @@ class KafkaLog:
                 if lost is not None:  # claimed anew: that finds out why
                     self._lose(lost, PartitionLost(f"offset out of range: {error.args}"))
             return ()
-        except KafkaError as error:
+        except BaseException as error:
+            # What it had drained of other partitions is gone with it.
             self._seek_back()
-            if not error.retriable:
-                raise DependencyUnavailable("log", f"cannot read from Kafka: {error!r}") from error
+            self._failed_polls += 1
+            retriable = isinstance(error, Exception) and getattr(error, "retriable", True)
+            if not retriable or self._failed_polls > POLL_TRIES:
+                if isinstance(error, KafkaError):
+                    detail = f"cannot read from Kafka: {error!r}"
+                    raise DependencyUnavailable("log", detail) from error
+                raise
             log.warning(
                 "polling failed, trying again", extra={"error": Public(type(error).__name__)}
             )
             await asyncio.sleep(RETRY_POLL_S)
             return ()
-        except BaseException:
-            # What it had drained of other partitions is gone with it.
-            self._seek_back()
-            raise
+        self._failed_polls = 0
         # No await from here to the owner: what was dropped meanwhile is not ours to deliver.
         self._note_fetches(active)
         self._check()
@@ -737,8 +743,12 @@ def _fetcher(settings: Settings) -> Any:
 
 def _member(settings: Settings) -> Any:
     kafka = settings.kafka
-    # The assignor remembers in class attributes: every member needs a class of its own.
-    sticky = type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
+    # The assignor remembers in class attributes: every member needs a class of its own. It goes by
+    # the name of the one that versions before had, so that a group of both goes on: aiokafka 0.14
+    # sends a request of its own for each of several assignors, and such members never agree.
+    sticky = type(
+        "Sticky", (StickyPartitionAssignor,), {"name": "roundrobin", "member_assignment": None}
+    )
     return aiokafka.AIOKafkaConsumer(
         **connection_options(kafka, "consumer"),
         group_id=kafka.group_id,
@@ -749,5 +759,5 @@ def _member(settings: Settings) -> Any:
         heartbeat_interval_ms=min(3000, milliseconds(kafka.session_timeout_s / 6)),
         rebalance_timeout_ms=milliseconds(kafka.rebalance_timeout_s),
         max_poll_interval_ms=NEVER_MS,
-        partition_assignment_strategy=(sticky, RoundRobinPartitionAssignor),
+        partition_assignment_strategy=(sticky,),
     )
