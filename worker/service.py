@@ -136,6 +136,7 @@ class WorkerService:
             self.policies.topics(),
             settings.stream,
             clock=self.clock,
+            conversation=self.pipeline.conversation,
         )
         self._watchdog = Watchdog(self.judge.stalled_s, settings.judge.batch_deadline_s)
         self._probe = LoopProbe(self.clock)

@@ -165,7 +165,11 @@ class LogConformance:
         await assigned(log, keeper, 1)
         seen.append(keeper.assignments[source])
         await log.stop()
-        assert [(each.metadata.attempts, each.metadata.until) for each in seen] == [(0, 0), (3, 40), (0, 0)]
+        assert [(each.metadata.attempts, each.metadata.until) for each in seen] == [
+            (0, 0),
+            (3, 40),
+            (0, 0),
+        ]
 
     async def test_a_paused_partition_gives_nothing_and_then_everything(
         self, backend: Backend

@@ -14,9 +14,7 @@ from worker.settings import Stream
 
 def partition(number: int = 0) -> PartitionState:
     source = TopicPartition("t", number)
-    return PartitionState(
-        Assignment(source=source, generation=1, next_offset=0), incarnation="me"
-    )
+    return PartitionState(Assignment(source=source, generation=1, next_offset=0), incarnation="me")
 
 
 def in_flight(size: int, of: PartitionState) -> InFlight:
@@ -26,9 +24,7 @@ def in_flight(size: int, of: PartitionState) -> InFlight:
 
 def backpressure(events: int = 64, size: int = 100) -> Backpressure:
     """Room for ``events``, waiting ones included."""
-    return Backpressure(
-        Stream(max_events=events // WAITING, max_bytes=size, max_event_bytes=size)
-    )
+    return Backpressure(Stream(max_events=events // WAITING, max_bytes=size, max_event_bytes=size))
 
 
 @given(

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from tests.log.test_partition import state
-from worker.log.fair_queue import LEAST_SHARE, FairQueue
+from worker.log.fair_queue import FairQueue
 from worker.log.partition import InFlight
 from worker.records import Record
 
@@ -20,21 +20,20 @@ def record(number: int, key: bytes) -> InFlight:
 
 async def drained(queue: FairQueue, done: list[bytes], count: int) -> None:
     async with asyncio.timeout(20):
-        while len(done) < count:
+        while len(done) < count:  # noqa: ASYNC110 - it lets the queue's tasks run
             await asyncio.sleep(0)
     await queue.stop()
 
 
-async def test_light_keys_wait_for_each_other_and_not_for_a_heavy_one() -> None:
-    """However long the heavy key's queue is, a light event waits for few turns of the judge.
+async def waits(flood: int) -> list[int]:
+    """How many turns of a device light events wait, beside a key that sends ``flood`` heavy ones.
 
-    The judge here has one device: whatever was started earlier is done earlier, a heavy event
-    in a hundred turns and a light one in one.
+    The judge has one device: whatever was started earlier is done earlier, a heavy event in twenty
+    turns and a light one in one.
     """
     device = asyncio.Lock()
     turns = 0
-    began: dict[int, int] = {}
-    waits: list[int] = []
+    found: list[int] = []
     done: list[bytes] = []
 
     async def judge(one: InFlight) -> None:
@@ -42,21 +41,24 @@ async def test_light_keys_wait_for_each_other_and_not_for_a_heavy_one() -> None:
         key = one.delivery.record.key or b""
         async with device:
             await asyncio.sleep(0)
-            turns += 100 if key == b"heavy" else 1
+            turns += 20 if key == b"heavy" else 1
         if key != b"heavy":
-            waits.append(turns - began[one.offset])
+            found.append(turns)
         done.append(key)
 
     queue = FairQueue(judge, LIMIT)
-    for number in range(1000):
+    for number in range(flood):
         queue.add(record(number, b"heavy"))
-    for number in range(1000, 2000):
-        began[number] = turns
+    for number in range(1000):
         queue.add(record(number, b"light-%d" % number))
-    await drained(queue, done, 2000)
-    # The heavy ones that are in the judge at once, and every light one before it.
-    assert sorted(waits)[990] <= 100 * (LIMIT // LEAST_SHARE) * 1000 / LIMIT + 1000
-    assert done.index(b"light-1999") < 1100, "the light ones are through before the heavy key is"
+    await drained(queue, done, flood + 1000)
+    return sorted(found)
+
+
+async def test_light_keys_do_not_wait_behind_a_heavy_one() -> None:
+    """At p99 a light event waits for less than three times what it waits alone."""
+    alone, beside = await waits(0), await waits(1000)
+    assert beside[990] <= 3 * alone[990]
 
 
 async def test_a_share_alone_may_use_everything() -> None:

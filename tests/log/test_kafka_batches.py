@@ -20,7 +20,7 @@ from tests.log.conformance import poll_until, started
 from tests.support.kafka import Cluster
 from tests.support.log_backends import KafkaBackend, create, write
 from worker.log.kafka import batches
-from worker.log.kafka.batches import CRC_TRIES, TolerantRecords, Unreadable, install
+from worker.log.kafka.batches import CRC_TRIES, TolerantRecords, install
 from worker.log.kafka.log import record_of
 from worker.records import Output, Record
 

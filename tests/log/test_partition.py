@@ -209,36 +209,52 @@ def test_input_that_goes_backwards_is_refused() -> None:
 
 def test_one_s_own_ends_count_for_nothing() -> None:
     """A log that was opened anew in this process has lost no worker."""
-    mark = OffsetMetadata(until=30, worker="me", attempts=1)
+    mark = OffsetMetadata(worker="me", started=30, attempts=1, until=20)
     one = state(10, mark, end=100)
     assert (one.attempts, one.isolating) == (1, False)
 
 
 def test_a_worker_that_ended_without_a_word_is_counted_once() -> None:
     """Its records in flight are the suspects, once enough workers ended so."""
-    mark = OffsetMetadata(until=30, worker="other")
-    assert state(10, mark, end=100).attempts == 1
-    again = state(10, msgspec.structs.replace(mark, attempts=1), end=25)
+    mark = OffsetMetadata(worker="other", started=30)
+    first = state(10, mark, end=100)
+    assert (first.attempts, first.until, first.isolating) == (1, 30, False)
+    again = state(10, msgspec.structs.replace(mark, attempts=1, until=30), end=25)
     assert (again.attempts, again.isolating, again.until) == (2, True, 25)
+
+
+def test_only_what_was_in_flight_at_both_ends_is_isolated() -> None:
+    """Workers that are ended from outside again and again bring nobody under suspicion whose
+    neighbours of the last time are done."""
+    mark = OffsetMetadata(worker="other", started=50, attempts=1, until=30)
+    assert (state(10, mark, end=100).attempts, state(10, mark, end=100).until) == (2, 30)
+    done = state(30, mark, end=100)
+    assert (done.attempts, done.until, done.isolating) == (1, 50, False)
+
+
+def test_an_end_between_the_tries_widens_the_search() -> None:
+    """It may have been one of those that run in between."""
+    mark = OffsetMetadata(worker="other", started=50, attempts=2, until=30)
+    assert (state(10, mark, end=100).attempts, state(10, mark, end=100).until) == (3, 50)
 
 
 def test_an_end_that_another_partition_explains_is_not_counted() -> None:
     """Nothing was in flight here when a suspect elsewhere was alone."""
-    mark = OffsetMetadata(until=30, worker="other", attempts=1)
+    mark = OffsetMetadata(worker="other", started=30, attempts=1, until=30)
     one = state(10, mark, end=100, explained=frozenset({"other"}))
     assert one.attempts == 1
 
 
 def test_an_end_while_a_suspect_was_alone_is_held_against_it() -> None:
     """And against nothing else: the count of its partition stays."""
-    mark = OffsetMetadata(until=30, worker="other", attempts=2, tried=12, alone=1)
+    mark = OffsetMetadata(worker="other", started=40, attempts=2, until=30, tried=12, alone=1)
     one = state(10, mark, end=100)
     assert (one.attempts, one.tried, one.alone, one.explained) == (2, 12, 2, "other")
 
 
 def test_an_orderly_end_leaves_the_count_as_it_was() -> None:
     """Whoever comes next goes on with the suspects, and counts no end."""
-    mark = OffsetMetadata(until=30, worker="other", attempts=2, tried=12, alone=1)
+    mark = OffsetMetadata(worker="other", started=40, attempts=2, until=30, tried=12, alone=1)
     one = state(10, mark, end=100)
     left = one.at_rest(10)
     assert left.worker == ""

@@ -56,7 +56,9 @@ class LocalBackend:
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
         journal.append(
-            lambda: encode_frame(epochs=[Epoch(group, *assignment.source, assignment.generation + 1)])
+            lambda: encode_frame(
+                epochs=[Epoch(group, *assignment.source, assignment.generation + 1)]
+            )
         )
         journal.close()
 

@@ -115,9 +115,7 @@ class ShakyLog:
             committed = end
             if runs and runs[0][0] == end:
                 committed, runs = runs[0][1], runs[1:]
-            self._group.publish(
-                source, range(start, end), committed, OffsetMetadata(finished=runs)
-            )
+            self._group.publish(source, range(start, end), committed, OffsetMetadata(finished=runs))
 
     async def _assign(self, sources: Iterable[TopicPartition]) -> None:
         assert self._owner is not None

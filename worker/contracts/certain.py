@@ -18,7 +18,7 @@ from worker.contracts.timestamps import is_rfc3339
 from worker.records import Record
 
 _decoder = msgspec.json.Decoder(Event)
-_ENVELOPE = frozenset({"content-type", "ce_specversion"})
+ENVELOPE = frozenset({"content-type", "ce_specversion"})
 _ESCAPED_COLON = b"\\u003"
 _SMALL = limits.MAX_METADATA_BYTES // 8
 """Bytes of a document whose metadata cannot be too long, however its numbers are written out."""
@@ -26,7 +26,7 @@ _SMALL = limits.MAX_METADATA_BYTES // 8
 
 def certain_event(record: Record, value: bytes, max_images: int) -> Event | None:
     """The event of a plain JSON record that is beyond doubt; None: read it the careful way."""
-    if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
+    if record.headers and any(name.lower() in ENVELOPE for name, _ in record.headers):
         return None
     if value.count(b"{") + value.count(b"[") > limits.MAX_DEPTH:  # cannot be deeper than that
         return None

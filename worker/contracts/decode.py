@@ -12,7 +12,7 @@ import msgspec
 
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
-from worker.contracts.certain import certain_event
+from worker.contracts.certain import ENVELOPE, certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
 from worker.contracts.event import Event
 from worker.contracts.event_reader import CONTROL, EventReader, given
@@ -50,6 +50,30 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
     if certain is not None:
         return Decoded(event=certain)
     return _read_carefully(record, value, max_images)
+
+
+class _Conversation(msgspec.Struct):
+    conversation_id: str
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+
+
+def conversation_of(record: Record, max_bytes: int) -> str | None:
+    """Whose event a record is, at a glance; None where only ``decode_event`` can say.
+
+    What it says of an event is what ``decode_event`` says of it. What it says of a record that is
+    none does not matter to anybody.
+    """
+    value = record.value
+    if not value or len(value) > max_bytes:
+        return None
+    if record.headers and any(name.lower() in ENVELOPE for name, _ in record.headers):
+        return None
+    try:
+        return _conversations.decode(value).conversation_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:

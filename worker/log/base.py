@@ -50,17 +50,18 @@ class OffsetMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What the group keeps beside a committed offset; see docs/decisions/offset-metadata.md.
 
     ``finished``: offsets past the committed one that are done, as ascending runs. The others are
-    about records that end the worker: ``until`` is the offset that nothing was started from on,
-    ``worker`` the incarnation that started records (empty after an orderly end), ``attempts`` how
-    many incarnations ended without a word since the suspects were last all finished. ``tried`` is
-    the suspect that is alone in flight now, ``alone`` how many incarnations ended so, and
-    ``explained`` the last of them: its end is no other partition's riddle.
+    about records that end the worker. ``worker`` is the incarnation that started records (empty
+    after an orderly end), all of them below ``started``. Unfinished records below ``until`` are
+    suspects: they were in flight at ``attempts`` ends without a word. ``tried`` is the suspect that
+    is alone in flight now, ``alone`` how many incarnations ended so, and ``explained`` the last of
+    them: its end is no other partition's riddle.
     """
 
     finished: tuple[Run, ...] = ()
+    worker: str = ""
+    started: int = 0
     attempts: int = 0
     until: int = 0
-    worker: str = ""
     tried: int | None = None
     alone: int = 0
     explained: str = ""

@@ -1,4 +1,4 @@
-"""Which record is judged next: fair shares between keys and topics, bounded by workers."""
+"""Which record is judged next: in the order they came, but for shares that have theirs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from worker.log.partition import InFlight
 
 YIELD_EVERY = 64
 """Records after which a worker whose processor never waits lets the loop turn."""
-LEAST_SHARE = 32
-"""While others want to run, a share runs no more than a 32nd of what may run at once."""
+LEAST_SHARE = 64
+"""While others want to run, a share runs no more than a 64th of what may run at once."""
 
 
 class FairQueue:
-    """Runs the processor over queued records: the shares take turns, each in its own order.
+    """Runs the processor over queued records, ``limit`` at once.
 
-    At most ``limit`` records run at once. A share is whoever the work is done for (a key of a
-    topic). While more than one share has work here, each may have at most ``limit`` /
-    ``LEAST_SHARE`` records running; alone it may have everything. So what one conversation sends
-    waits for itself, and not in front of the judge.
+    A share is whoever the work is done for (a key of a topic). While more than one share has work
+    here, each may have at most ``limit`` / ``LEAST_SHARE`` records running, and what is above that
+    steps aside; alone it may have everything. So what one conversation sends waits for itself, and
+    not in front of the judge.
 
     Workers are reused tasks: one runs until its processor waits, and only then the next wakes. A
     processor that finishes without waiting costs no task and no turn of the loop per record.
@@ -30,43 +30,51 @@ class FairQueue:
         self._process = process
         self._limit = limit
         self._most = max(1, limit // LEAST_SHARE)
-        self._busy = 0
-        self._queues: dict[Hashable, deque[InFlight]] = {}
-        self._turns: deque[Hashable] = deque()
-        """Shares with queued records that may start one now."""
+        self._queue: deque[InFlight] = deque()
+        self._aside: dict[Hashable, deque[InFlight]] = {}
+        """Records of shares that have their part; they come before what is queued."""
+        self._free: deque[Hashable] = deque()
+        """Shares with records aside that may start one now."""
         self._running: dict[Hashable, int] = {}
+        self._busy = 0
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._kick_due = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return len(self._queue) + sum(map(len, self._aside.values()))
 
     def add(self, record: InFlight) -> None:
         """Queue one record."""
-        share = record.share
-        queue = self._queues.get(share)
-        if queue is None:
-            queue = self._queues[share] = deque()
-            self._turns.append(share)
-        queue.append(record)
+        self._queue.append(record)
         self._kick_soon()
 
     def _next(self) -> InFlight | None:
-        for _ in range(len(self._turns) if self._busy < self._limit else 0):
-            share = self._turns.popleft()
-            alone = len(self._queues) == 1 and self._running.keys() <= {share}
-            if not alone and self._running.get(share, 0) >= self._most:
-                self._turns.append(share)
-                continue
-            queue = self._queues[share]
-            record = queue.popleft()
-            if queue:
-                self._turns.append(share)
-            else:
-                del self._queues[share]
-            return record
+        if self._busy >= self._limit:
+            return None
+        while self._free:
+            share = self._free.popleft()
+            if waiting := self._aside.get(share):
+                return self._from_aside(share, waiting)
+        while self._queue:
+            record = self._queue.popleft()
+            share = record.share
+            waiting = self._aside.get(share)
+            if waiting is None and self._running.get(share, 0) < self._most:
+                return record
+            if waiting is None:
+                waiting = self._aside[share] = deque()
+            waiting.append(record)
+        # Nobody else wants anything: what stands aside may go.
+        for share, waiting in self._aside.items():
+            return self._from_aside(share, waiting)
         return None
+
+    def _from_aside(self, share: Hashable, waiting: deque[InFlight]) -> InFlight:
+        record = waiting.popleft()
+        if not waiting:
+            del self._aside[share]
+        return record
 
     def _kick_soon(self) -> None:
         if not self._kick_due:
@@ -75,7 +83,7 @@ class FairQueue:
 
     def _kick(self) -> None:
         self._kick_due = False
-        if not self._turns:
+        if not (self._queue or self._aside) or self._busy >= self._limit:
             return
         while self._idle:
             waiter = self._idle.pop()
@@ -91,20 +99,13 @@ class FairQueue:
         while True:
             streak = 0
             while (record := self._next()) is not None:
-                share = record.share
-                self._running[share] = self._running.get(share, 0) + 1
-                self._busy += 1
-                if self._turns:
+                self._begin(record.share)
+                if self._queue or self._aside:
                     self._kick_soon()  # runs only if this worker has to wait
                 try:
                     await self._process(record)
                 finally:
-                    self._busy -= 1
-                    left = self._running[share] - 1
-                    if left:
-                        self._running[share] = left
-                    else:
-                        del self._running[share]
+                    self._end(record.share)
                 streak += 1
                 if streak % YIELD_EVERY == 0:
                     await asyncio.sleep(0)
@@ -112,10 +113,25 @@ class FairQueue:
             self._idle.append(waiter)
             await waiter
 
+    def _begin(self, share: Hashable) -> None:
+        self._busy += 1
+        self._running[share] = self._running.get(share, 0) + 1
+
+    def _end(self, share: Hashable) -> None:
+        self._busy -= 1
+        left = self._running[share] - 1
+        if left:
+            self._running[share] = left
+        else:
+            del self._running[share]
+        if share in self._aside and left < self._most:
+            self._free.append(share)
+
     async def stop(self) -> None:
         """Cancel every worker; records they had are not committed."""
-        self._queues.clear()
-        self._turns.clear()
+        self._queue.clear()
+        self._aside.clear()
+        self._free.clear()
         workers = list(self._workers)
         for worker in workers:
             worker.cancel()

@@ -22,7 +22,8 @@ LEAST_TRIES = 2
 """Ends without a word while a record was alone in flight, before it can be called poison."""
 UNJUDGED_TRIES = 2
 """Tries of passing a record on unjudged, after which not even its event is read."""
-LEAST_SLICE_S = 0.02
+LEAST_SLICE_S = 0.05
+"""Least time that suspects are tried for before others run again."""
 
 
 class Isolation:
@@ -31,7 +32,7 @@ class Isolation:
     Each try is committed first, with this incarnation's name, so an end without a word is counted
     against exactly the record that was in flight. Once it has ended enough incarnations it is
     passed on as poison, and where even that ends the worker, as one that nothing may be read of.
-    Between two tries everything else runs for as long as the last try held it up.
+    Between tries everything else runs for as long as they held it up.
     """
 
     def __init__(
@@ -86,17 +87,20 @@ class Isolation:
 
     async def _walk(self) -> None:
         try:
-            while (partition := self._next()) is not None:
+            while self._next() is not None:
                 began = self._clock.monotonic()
                 self.active = True
                 await self._signal.until(self._quiet)
-                if partition.suspected and not partition.closing:
+                quiet = self._clock.monotonic()
+                # As long as it took to get there, so that a search does not consist of waiting.
+                while (partition := self._next()) is not None:
                     await self._deliver_alone(partition, partition.suspected.popleft())
+                    if self._clock.monotonic() - quiet >= max(quiet - began, LEAST_SLICE_S):
+                        break
                 self.active = False
                 self._released()
                 if self._next() is not None:
-                    held_up = self._clock.monotonic() - began
-                    await asyncio.sleep(max(held_up, LEAST_SLICE_S))
+                    await asyncio.sleep(self._clock.monotonic() - began)
         except Exception as error:
             self._failed(error)
         finally:

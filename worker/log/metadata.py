@@ -41,7 +41,7 @@ def encode_metadata(
     if metadata.attempts or metadata.until or metadata.tried is not None:
         fields.append(f"attempts={metadata.attempts};until={metadata.until}")
     if metadata.worker:
-        fields.append(f"worker={metadata.worker}")
+        fields.append(f"worker={metadata.worker};started={metadata.started}")
     if metadata.tried is not None:
         fields.append(f"tried={metadata.tried};alone={metadata.alone}")
     if metadata.explained:
@@ -59,7 +59,8 @@ def decode_metadata(text: str | None, next_offset: int, *, stamp: str = "") -> C
     fields = dict(part.split("=", 1) for part in (text or "").split(";") if "=" in part)
     try:
         numbers = {
-            name: int(fields.get(name, 0)) for name in ("attempts", "until", "alone", "sequence")
+            name: int(fields.get(name, 0))
+            for name in ("started", "attempts", "until", "alone", "sequence")
         }
         tried = int(fields["tried"]) if "tried" in fields else None
         if min(numbers.values()) < 0:
@@ -70,6 +71,7 @@ def decode_metadata(text: str | None, next_offset: int, *, stamp: str = "") -> C
     return Committed(
         metadata=OffsetMetadata(
             finished=finished,
+            started=numbers["started"],
             attempts=numbers["attempts"],
             until=numbers["until"],
             worker=fields.get("worker", ""),

@@ -216,13 +216,17 @@ class PartitionState:
         self._mapped_until = max((end for _, end in assignment.metadata.finished), default=0)
         self.bound = assignment.next_offset
         """Committed: nothing from here on was started."""
+        self.started = assignment.next_offset
+        """The offset after the newest record that was given to the processor."""
         self._suspicions(assignment, isolate_after)
 
     def _suspicions(self, assignment: Assignment, isolate_after: int) -> None:
         mark = assignment.metadata
         strange = bool(mark.worker) and mark.worker != self._incarnation
-        unfinished = mark.until > assignment.next_offset
-        self.attempts = mark.attempts if unfinished else 0
+        self.attempts, self.until = mark.attempts, mark.until
+        """How many ends without a word its suspects were in flight at, and where they end."""
+        if self.until <= assignment.next_offset:
+            self.attempts = self.until = 0
         self.tried: int | None = None
         """The suspect that was alone when ``alone`` incarnations ended."""
         self.alone = 0
@@ -232,10 +236,16 @@ class PartitionState:
         if mark.tried is not None and mark.tried >= assignment.next_offset:
             self.tried, self.alone = mark.tried, mark.alone + strange
             self.explained = mark.worker if strange else mark.explained
-        elif strange and unfinished and mark.worker not in assignment.explained:
+        elif (
+            strange
+            and mark.started > assignment.next_offset
+            and mark.worker not in assignment.explained
+        ):
+            # Whoever was in flight both times. While suspects are tried alone, others run in
+            # between: an end then may be theirs.
+            if not self.attempts or self.attempts >= isolate_after:
+                self.until = max(self.until, mark.started)
             self.attempts += 1
-        self.until = mark.until if self.attempts or self.tried is not None else 0
-        """The end of the suspects; 0 where none are."""
         if assignment.end is not None:
             self.until = min(self.until, assignment.end)
         self._isolate = self.attempts >= isolate_after or self.tried is not None
@@ -267,7 +277,7 @@ class PartitionState:
     @property
     def needs_bound(self) -> bool:
         """Whether a record waits to be started past the committed bound."""
-        return bool(self.backlog) and self.backlog[-1].offset >= self.bound and not self.held
+        return not self.held and bool(self.backlog) and self.backlog[0].offset >= self.bound
 
     @property
     def quiet(self) -> bool:
@@ -333,9 +343,10 @@ class PartitionState:
         """What to keep beside ``next_offset`` while records are in flight here."""
         suspects = self.until > next_offset
         return OffsetMetadata(
-            attempts=self.attempts if suspects else 0,
-            until=max(self.next_bound(), self.until),
             worker=self._incarnation,
+            started=self.next_bound(),
+            attempts=self.attempts if suspects else 0,
+            until=self.until if suspects else 0,
             tried=self.trying,
             alone=self.alone if self.trying == self.tried else 0,
             explained=self.explained if suspects else "",
@@ -343,7 +354,8 @@ class PartitionState:
 
     def next_bound(self) -> int:
         """The bound that the next commit declares."""
-        return max(self.bound, self.unfinished.position + self._slack)
+        wanted = self.backlog[0].offset + 1 if self.needs_bound else 0
+        return max(self.bound, max(self.started, wanted) + self._slack)
 
     def at_rest(self, next_offset: int) -> OffsetMetadata:
         """What to keep beside ``next_offset`` when nothing is in flight any more: whoever comes
@@ -361,7 +373,7 @@ class PartitionState:
     def moved(self, next_offset: int, metadata: OffsetMetadata, now: float) -> None:
         """A commit succeeded."""
         self.committed = next_offset
-        self.bound = max(self.bound, metadata.until)
+        self.bound = max(self.bound, metadata.started)
         self.progressed_at = now
         if self.until <= next_offset:
             self.attempts, self.tried, self.alone, self.explained, self.until = 0, None, 0, "", 0

@@ -91,7 +91,8 @@ class StreamRunner:
 
     Every record is delivered at least once and committed once, in input order per key (or per
     partition, ``stream.order``); what was not committed when the process ends is delivered again
-    elsewhere.
+    elsewhere. ``conversation`` tells whose a record is before it is judged, where that is easy: a
+    record of which nobody knows holds up all behind it until the processor says so.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class StreamRunner:
         settings: Stream | None = None,
         *,
         clock: Clock | None = None,
+        conversation: Callable[[Record], bytes | None] | None = None,
     ) -> None:
         self._log = log
+        self._conversation = conversation
         self._processor = processor
         self._topics = tuple(topics)
         self._settings = settings or Stream()
@@ -426,21 +429,18 @@ class StreamRunner:
             self._fail(error)
 
     def _admit(self, records: Sequence[Record]) -> None:
-        touched = set()
         for record in records:
             state = self._partitions.get(record.source)
             if state is None or state.closing or state.unfinished.skips(record.offset):
                 continue
             attempts = state.attempts + 1 if record.offset < state.until else 1
             one = InFlight(record, state, _size(record), attempts)
+            if self._conversation is not None:
+                one.conversation = self._conversation(record)
+                one.identified = one.conversation is not None
             state.unfinished.add(one)
             self._backpressure.take(one)
             self._start(one)
-            touched.add(state.source)
-        for source in touched:
-            state = self._partitions[source]
-            if state.needs_bound:
-                state.ready.set()
         self._changed()
 
     def _start(self, record: InFlight) -> None:
@@ -448,7 +448,7 @@ class StreamRunner:
         if state.is_suspect(record.offset):
             state.suspected.append(record)
             self._isolation.begin()
-        elif self._isolation.active or state.held or record.offset >= state.bound:
+        elif self._isolation.active or state.held:
             self._wait(record)
         else:
             self._queue.add(record)
@@ -470,6 +470,11 @@ class StreamRunner:
         ):
             self._wait(record)
             return
+        if record.offset >= state.bound and not delivery.isolated:
+            self._wait(record)  # the log is told first
+            state.ready.set()
+            return
+        state.started = max(state.started, record.offset + 1)
         record.running = True
         state.running += 1
         self._running += 1
@@ -517,7 +522,11 @@ class StreamRunner:
 
     def _committed(self, state: PartitionState) -> None:
         """A commit went through: there may be a further bound, and room."""
-        if state.backlog and not (state.held or state.closing or self._isolation.active):
+        if (
+            state.backlog
+            and state.backlog[0].offset < state.bound
+            and not (state.held or state.closing or self._isolation.active)
+        ):
             self._restart(state)
         self._changed()
 

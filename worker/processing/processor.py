@@ -15,7 +15,7 @@ import msgspec
 from worker.clock import Clock
 from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import dead_letter_output, dead_letter_reference
-from worker.contracts.decode import Decoded, decode_event
+from worker.contracts.decode import Decoded, conversation_of, decode_event
 from worker.contracts.encode import quarantine_output, verdict_output
 from worker.contracts.event import Event
 from worker.contracts.verdict import SourceRef, Verdict
@@ -100,6 +100,13 @@ class Pipeline:
         """End what nobody waits for."""
         await self._shadows.stop()
 
+    def conversation(self, record: Record) -> bytes | None:
+        """Whose event a record is, where that can be told at a glance."""
+        if record.unreadable:
+            return None
+        found = conversation_of(record, self._limits.max_event_bytes)
+        return None if found is None else found.encode("utf-8", "surrogatepass")
+
     async def __call__(self, delivery: Delivery) -> Sequence[Output]:
         """Everything to publish for one record.
 
@@ -125,7 +132,7 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
-            delivery.identify(decoded.event.conversation_id.encode())
+            delivery.identify(decoded.event.conversation_id.encode("utf-8", "surrogatepass"))
             policy = self._policies.select(record.topic)
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")

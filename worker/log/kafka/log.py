@@ -157,7 +157,8 @@ class KafkaLog:
         self._paused: set[TopicPartition] = set()
         self._resumed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opened_at = self._clock.monotonic()
+        self._asking_since: float | None = None
+        """Since when there was a partition to fetch at every poll."""
 
     async def connect(self, topics: Sequence[str]) -> None:
         if self._admin is not None:
@@ -193,7 +194,6 @@ class KafkaLog:
         self._member.subscribe(topics=list(topics), listener=_Follower(self, self._member))
         await self._bootstrap(self._member)
         self._connected_once = True
-        self._opened_at = self._clock.monotonic()
         log.info("joined group %s", Public(kafka.group_id))
 
     async def _bootstrap(self, client: Any) -> None:
@@ -476,9 +476,12 @@ class KafkaLog:
         ]
         await self._settle(active)
         if not active:
+            self._asking_since = None
             await self._wait_for_work(timeout_s)
             self._check()
             return ()
+        if self._asking_since is None:
+            self._asking_since = self._clock.monotonic()
         try:
             fetched = await self._fetcher.getmany(
                 *(owned.kafka_source for owned in active),
@@ -509,7 +512,10 @@ class KafkaLog:
             return ()
         self._failed_polls = 0
         # No await from here to the owner: what was dropped meanwhile is not ours to deliver.
-        self._note_fetches(active)
+        if fetched:
+            self._fetched_at = self._asking_since = self._clock.monotonic()
+        else:
+            self._note_fetches(active)
         self._check()
         records: list[Record] = []
         for source, batch in fetched.items():
@@ -528,7 +534,7 @@ class KafkaLog:
         if newest:
             seen = now - max(0.0, time.time() - newest / 1000)
             self._fetched_at = max(self._fetched_at or seen, seen)
-        silent = now - max(self._fetched_at or 0.0, self._opened_at)
+        silent = now - max(self._fetched_at or 0.0, self._asking_since or now)
         if silent > SILENT_ROUNDS * SILENT_S:
             raise DependencyUnavailable("log", f"no fetch was answered for {silent:.0f} s")
 
@@ -635,8 +641,8 @@ class KafkaLog:
     def activity(self) -> LogActivity:
         now = self._clock.monotonic()
         trouble = self._trouble
-        if not trouble and any(s not in self._paused for s in self._owned):
-            silent = now - max(self._fetched_at or 0.0, self._opened_at)
+        if not trouble and self._asking_since is not None:
+            silent = now - max(self._fetched_at or 0.0, self._asking_since)
             if silent > SILENT_S:
                 trouble = f"no fetch was answered for {silent:.0f} s"
         return LogActivity(
