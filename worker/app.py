@@ -8,6 +8,7 @@ worker`` and ``moderation-worker run`` are the same thing; settings come from th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -21,7 +22,7 @@ from faust.app.base import BootStrategy
 from faust.web import Request, Response, View
 from mode import Service
 
-from worker.errors import ConfigurationError, WorkerError
+from worker.errors import ConfigurationError, FatalError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
 from worker.telemetry.logs import configure_logging
@@ -134,6 +135,13 @@ class Moderation(Service):  # type: ignore[misc]
         """Run until a signal; an error ends the process: code 2 for settings, else 1."""
         try:
             await moderation.run()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Faust takes it for an end that was asked for, and would stay up without a stream.
+                _ended_by.append(FatalError("the worker was cancelled from within"))
+                raise _ended_by[-1] from error
+            raise
         except Exception as error:
             _ended_by.append(error)
             raise

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from worker import __version__
 from worker.accounting.recorder import Accounts
 from worker.clock import Clock, SystemClock
+from worker.concurrency import together
 from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
 from worker.judge.base import Judge
@@ -22,6 +23,7 @@ from worker.judge.factory import open_judge
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
+from worker.log.base import LogActivity
 from worker.log.factory import open_log
 from worker.log.runner import StreamRunner
 from worker.media.factory import open_store
@@ -50,12 +52,13 @@ from worker.web.snapshot import WorkerSnapshot, policy_rows
 
 
 def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
-    """Watch the service: stalled batch, dependencies away, policy problems, readiness."""
+    """Watch the service: stalled batch, dependencies away, policy problems, readiness, the log."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
     instruments.policy_problems.watch(lambda: _problems(snapshot()))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
+    instruments.log_silence.watch(lambda: _silences(snapshot()))
 
 
 def forget() -> None:
@@ -65,8 +68,20 @@ def forget() -> None:
         instruments.ready,
         instruments.policy_problems,
         instruments.paused,
+        instruments.log_silence,
     ):
         gauge.watch(None)
+
+
+def _silences(snapshot: WorkerSnapshot) -> list[Observation]:
+    """Seconds since the log last answered, by what it was asked for."""
+    activity = snapshot.stream.log if snapshot.stream else LogActivity()
+    moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
+    return [
+        (max(0.0, snapshot.now - moment), {Attribute.KIND: kind})
+        for kind, moment in moments.items()
+        if moment is not None
+    ]
 
 
 def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
@@ -220,7 +235,9 @@ class WorkerService:
         self._probe.start()
         try:
             await self.fetcher.start()
-            await self.judge.start()
+            # A log that cannot work is said before a model was loaded for it, and one that is
+            # away is waited for meanwhile.
+            await together([self.runner.connect(), self.judge.start()])
             self._watchdog.start()
             await self._activate()
             self._warm = True
@@ -256,8 +273,8 @@ class WorkerService:
         While the model is still loading there is nothing to drain, and nothing is waited for.
         """
         self._stopping.set()
+        await self.runner.stop()
         if self._warm:
-            await self.runner.stop()
             await self._closed.wait()
 
     async def _close(self) -> None:
@@ -285,7 +302,7 @@ class WorkerService:
             model_warm=self._warm,
             stalled_batch_s=self.judge.stalled_s(),
             loop_lag_s=self._probe.lag_s(),
-            stream=self.runner.status() if self._warm else None,
+            stream=self.runner.status(),
             policies=policy_rows(self.policies.snapshot),
             unready_topics=self.policies.unready_topics() if self._warm else (),
             policy_problems=tuple(str(problem) for problem in self.policies.problems),

@@ -100,7 +100,7 @@ async def test_an_exception_out_of_a_fetch_loses_no_record_of_another_partition(
     backend = KafkaBackend(kafka)
     await create(backend, partitions=2)
     await write(backend, outputs(40, backend.topic))
-    log, keeper = await started(backend)
+    log, _ = await started(backend)
     assert isinstance(log, KafkaLog)
     fetch = log._fetcher.getmany
     failures = 0

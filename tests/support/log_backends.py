@@ -66,7 +66,14 @@ class LocalBackend:
 class KafkaBackend:
     """The log on a real broker."""
 
-    def __init__(self, cluster: Cluster, *, session_timeout_s: float = 6.0, **more: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        session_timeout_s: float = 6.0,
+        kafka: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
         name = f"t-{uuid.uuid4().hex[:10]}"
         self.topic = f"{name}.events"
         overrides = _overrides(name, **more)
@@ -79,6 +86,7 @@ class KafkaBackend:
                 "session_timeout_s": session_timeout_s,
                 "rebalance_timeout_s": 20.0,
                 "transaction_timeout_s": 15.0,
+                **(kafka or {}),
             },
         )
 

@@ -71,5 +71,7 @@ async def main(settings_json: str, topics: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(process)d %(name)s %(message)s"
+    )
     sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2:])))

@@ -48,6 +48,8 @@ POLL_RECORDS = 500
 LAG_EVERY_S = 5.0
 LEAVE_S = 15.0
 """Longest a broken log may take to close before it is left as it is."""
+LOG_RETRY_MAX_S = 2.0
+"""Longest wait before the log is tried again: a verdict is wanted soon after it is back."""
 LAST_WORD_S = 2.0
 """Longest wait to tell a log that is away that nothing is in flight any more."""
 LOG = "log"
@@ -603,7 +605,7 @@ def _delays(settings: Stream) -> Iterator[float]:
     delay = settings.retry_initial_s
     while True:
         yield delay * random.uniform(1.0, 1.5)  # noqa: S311 - spreads load, guards nothing
-        delay = min(2 * delay, settings.retry_max_s)
+        delay = min(2 * delay, settings.retry_max_s, LOG_RETRY_MAX_S)
 
 
 def _size(record: Record) -> int:

@@ -332,8 +332,12 @@ class LocalLog:
                 await asyncio.to_thread(
                     self._append, journal, assignment, outputs, next_offset, metadata
                 )
-        except Exception:
+        except Exception as error:
             self._failed_commits += 1
+            if isinstance(error, PartitionLost):
+                self._forget([assignment.source])
+                if self._membership is not None:  # whoever is first takes it, with a new epoch
+                    self._membership.release([assignment.source])
             raise
         self._committed_at = time.monotonic()
 
