@@ -51,12 +51,12 @@ class LocalBackend:
         )
 
     async def fence(self, assignment: Assignment) -> None:
-        from worker.log.local.journal import Epoch, Journal, encode_frame
+        from worker.log.local.journal import Epoch, Journal, encode_transaction
 
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
         journal.append(
-            lambda: encode_frame(
+            lambda: encode_transaction(
                 epochs=[Epoch(group, *assignment.source, assignment.generation + 1)]
             )
         )

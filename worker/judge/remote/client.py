@@ -21,8 +21,8 @@ from worker.telemetry.propagation import traceparent
 
 # What can go wrong with one HTTP request, and what that says about the server and the event.
 #
-# ``AWAY``      refused connection, 429, 503              the server takes nothing now
-# ``SETTINGS``  401, 403, 404                             nothing passes until it is mended
+# ``AWAY``      refused connection, 408, 429, 502 to 504  the server or its gateway has nobody free
+# ``SETTINGS``  401, 403, 404, a redirect                 nothing passes, or a rule meets this one
 # ``DOUBTFUL``  time-out, 500, body cut off               server or event: only a probe tells
 # ``REFUSED``   400, 422, an answer that cannot be read   as ``DOUBTFUL``, but the same again
 
@@ -65,7 +65,7 @@ _TOO_LONG = re.compile(
 )
 """How vLLM, SGLang, TensorRT-LLM and the OpenAI API say that a prompt does not fit."""
 _SETTINGS = frozenset({401, 403, 404, 405, 407})
-_AWAY = frozenset({408, 425, 429, 503})
+_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 
 
 def of_status(status: int, body: str, retry_after: str | None) -> Failure | Undecided:

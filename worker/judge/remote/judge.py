@@ -259,6 +259,9 @@ class Run:
         self._ways, self._request, self._prepared = ways, request, prepared
         self._model = model
         self._messages = msgspec.Raw()
+        image = request.image.sha256 if request.image else None
+        said = (request.user, request.response, request.earlier, image)
+        self._subject = hash((said, request.rubric.sha256))
         self.answers: list[Answer] = []
         self.waited = 0.0
         self.used = prepared.used
@@ -333,7 +336,9 @@ class Run:
                 check(answer)
                 return answer
 
-            answer, waited = await ways.caller.ask(send, lane, attempts=attempts)
+            answer, waited = await ways.caller.ask(
+                send, lane, attempts=attempts, subject=self._subject
+            )
             self.waited += 0.0 if think else waited
             return answer
 

@@ -24,7 +24,7 @@ from worker.log.base import (
     Owner,
     PartitionLost,
 )
-from worker.log.local.journal import Commit, Epoch, Journal, Stored, encode_frame
+from worker.log.local.journal import Commit, Epoch, Journal, Stored, encode_transaction
 from worker.log.metadata import decode_metadata, encode_metadata
 from worker.records import Output, Record, TopicPartition
 
@@ -296,7 +296,7 @@ class LocalLog:
                         explained=explained,
                     )
                 )
-            return encode_frame(epochs=epochs)
+            return encode_transaction(epochs=epochs)
 
         if sources:
             journal.append(frame)
@@ -358,7 +358,7 @@ class LocalLog:
                 )
             text = encode_metadata(metadata, next_offset)
             commit = Commit(self._group, *source, next_offset, metadata=text)
-            return encode_frame(place(outputs, journal.topics), [commit])
+            return encode_transaction(place(outputs, journal.topics), [commit])
 
         journal.append(frame)
 
