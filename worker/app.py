@@ -22,6 +22,7 @@ from faust.app.base import BootStrategy
 from faust.web import Request, Response, View
 from mode import Service
 
+from worker.concurrency import asked_to_cancel
 from worker.errors import ConfigurationError, FatalError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
@@ -136,8 +137,7 @@ class Moderation(Service):  # type: ignore[misc]
         try:
             await moderation.run()
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
+            if not asked_to_cancel():
                 # Faust takes it for an end that was asked for, and would stay up without a stream.
                 _ended_by.append(FatalError("the worker was cancelled from within"))
                 raise _ended_by[-1] from error

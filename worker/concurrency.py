@@ -46,6 +46,12 @@ async def bounded(work: Coroutine[Any, Any, object], timeout_s: float) -> bool:
     return task.exception() is None
 
 
+def asked_to_cancel() -> bool:
+    """Whether the running task was cancelled by whoever has it, and not by what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _look_at(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()

@@ -72,7 +72,7 @@ async def test_the_loss_of_one_broker_of_three_is_survived(kafka_of_three: Clust
 
 
 async def test_all_brokers_away_for_longer_than_a_transaction_may_last(tmp_path: Path) -> None:
-    """No process ends; the log shows as a dependency that is away; then the same process goes on."""
+    """No process ends; the log shows as a dependency that is away; then all goes on."""
     if not available():
         pytest.skip(LEFT_OUT)
     with cluster(tmp_path, 1) as one:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
 from opentelemetry.trace import SpanKind
 
 from worker.clock import Clock
+from worker.concurrency import asked_to_cancel
+from worker.errors import DependencyUnavailable
 from worker.log.base import Log, PartitionLost
 from worker.log.partition import InFlight, PartitionState
 from worker.records import Output
@@ -18,6 +21,10 @@ from worker.telemetry.names import Attribute, Span
 
 MAX_BYTES = 16 * 1024 * 1024
 """Input bytes in one transaction at most (or one record), so that transactions stay short."""
+
+
+CANCELLED_ITSELF = DependencyUnavailable("log", "its client cancelled what it was doing")
+"""A cancellation that nobody here asked for; taken for an end, it would leave nothing working."""
 
 
 class Commits:
@@ -58,6 +65,10 @@ class Commits:
                 self._committed(partition)
         except PartitionLost as error:
             self._lost(partition, error)
+        except asyncio.CancelledError:
+            if not asked_to_cancel():
+                self._failed(CANCELLED_ITSELF)
+            raise
         except Exception as error:
             self._failed(error)
         finally:

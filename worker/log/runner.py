@@ -18,12 +18,12 @@ from typing import Any
 from opentelemetry.trace import Span, SpanKind
 
 from worker.clock import Clock, SystemClock
-from worker.concurrency import Signal, bounded
+from worker.concurrency import Signal, asked_to_cancel, bounded
 from worker.errors import DependencyUnavailable, FatalError
 from worker.log import status as gauges
 from worker.log.backpressure import Backpressure
 from worker.log.base import Assignment, Log, PartitionLost, Processor
-from worker.log.commit import Commits
+from worker.log.commit import CANCELLED_ITSELF, Commits
 from worker.log.fair_queue import FairQueue
 from worker.log.isolation import Isolation
 from worker.log.outage import Outages
@@ -173,8 +173,7 @@ class StreamRunner:
         try:
             await self._run()
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if asked_to_cancel():
                 raise
             # Nobody asked for it: some library's cancellation got out. A process that goes on
             # without its stream would look alive and do nothing.
@@ -207,7 +206,7 @@ class StreamRunner:
                 await self._work()
             except DependencyUnavailable as error:
                 self._note_away(error)
-            except FatalError as error:
+            except Exception as error:
                 self._fail(error)
             if self._away is not None and self._fatal is None and not self._stopping:
                 self._note_away(self._away)
@@ -278,6 +277,8 @@ class StreamRunner:
             await asyncio.wait({doing, finishing}, return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
                 return False
+            if doing.cancelled():
+                raise CANCELLED_ITSELF
             await doing
             return True
         finally:
@@ -427,6 +428,10 @@ class StreamRunner:
                     self._admit(records)
                 elif not self._backpressure.events:
                     self._commits.last_at = self._clock.monotonic()
+        except asyncio.CancelledError:
+            if not asked_to_cancel():
+                self._fail(CANCELLED_ITSELF)
+            raise
         except Exception as error:
             self._fail(error)
 
@@ -491,8 +496,7 @@ class StreamRunner:
                 self._backpressure.park(record)
                 self._changed()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
+            if not asked_to_cancel():
                 self._fail(FatalError("the processor cancelled itself; nothing is lost"))
             raise
         except Exception as error:
