@@ -13,7 +13,7 @@ from tests.support.kafka import Cluster
 from tests.support.log_backends import KafkaBackend, create, write
 from worker.log.factory import open_admin
 from worker.log.kafka import connection
-from worker.records import Output
+from worker.records import Output, Record
 
 
 def test_no_metadata_request_allows_a_broker_to_create_a_topic() -> None:
@@ -61,7 +61,7 @@ async def test_partitions_that_are_added_are_read_within_a_minute(kafka: Cluster
         added = time.monotonic()
         more = [Output(topic=backend.topic, key=b"%d" % n, value=b"v") for n in range(30)]
         await write(backend, more)
-        found = []
+        found: list[Record] = []
         while len({record.partition for record in found}) < 3:
             assert time.monotonic() - added < 60
             found += await log.poll(100, 0.5)

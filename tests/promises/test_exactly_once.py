@@ -81,7 +81,7 @@ async def test_every_record_ends_in_exactly_one_place_whatever_is_killed(
         return len({origin(record) for record in outcomes})
 
     log = tmp_path / "workers.log"
-    env = {"PYTHONPATH": str(ROOT), "MISJUDGE_DELAY_S": "0.5"}
+    env = {"PYTHONPATH": str(ROOT), "MISJUDGE_DELAY_S": "0.15"}
     fleet = Fleet(misjudge_command(place.config), 2, log, env=env, cwd=ROOT)
     try:
         fed = await torment(

@@ -65,8 +65,10 @@ class FairQueue:
             if waiting is None:
                 waiting = self._aside[share] = deque()
             waiting.append(record)
-        # Nobody else wants anything: what stands aside may go.
-        for share, waiting in self._aside.items():
+        # Nobody else wants anything: what stands aside may go, each share in its turn.
+        for share in self._aside:
+            waiting = self._aside.pop(share)
+            self._aside[share] = waiting
             return self._from_aside(share, waiting)
         return None
 
