@@ -8,6 +8,7 @@ worker`` and ``moderation-worker run`` are the same thing; settings come from th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -19,7 +20,8 @@ import faust
 from faust.app.base import BootStrategy
 from mode import Service
 
-from worker.errors import ConfigurationError, WorkerError
+from worker.concurrency import asked_to_cancel
+from worker.errors import ConfigurationError, FatalError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
 from worker.telemetry.logs import configure_logging, say
@@ -127,6 +129,12 @@ class Moderation(Service):  # type: ignore[misc]
         """Run until a signal; an error ends the process: code 2 for settings, else 1."""
         try:
             await moderation.run()
+        except asyncio.CancelledError as error:
+            if not asked_to_cancel():
+                # Faust takes it for an end that was asked for, and would stay up without a stream.
+                _ended_by.append(FatalError("the worker was cancelled from within"))
+                raise _ended_by[-1] from error
+            raise
         except Exception as error:
             _ended_by.append(error)
             raise

@@ -36,6 +36,8 @@ class DeadLetterCode(StrEnum):
     """A fault of the worker met on this record while it was read; its log line says more."""
     POISON = "poison"
     """It ended the worker again and again, even unjudged: referred to, and nothing of it read."""
+    UNREADABLE_RECORD = "unreadable_record"
+    """The record, or the batch it came in, cannot be parsed; the detail says what of it."""
 
 
 class UndecidedReason(StrEnum):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from worker import __version__
 from worker.accounting.recorder import Accounts
 from worker.clock import Clock, SystemClock
+from worker.concurrency import together
 from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
 from worker.judge.base import Judge
@@ -24,6 +25,7 @@ from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
+from worker.log.base import LogActivity
 from worker.log.factory import open_log
 from worker.log.runner import StreamRunner
 from worker.media.factory import open_store
@@ -56,7 +58,7 @@ def observe(
     policies: PolicyRegistry,
 ) -> None:
     """Watch the service from its start: build, model, policies, readiness and what it consists of,
-    stalled batch, dependencies away, policy problems."""
+    stalled batch, dependencies away, policy problems, the log."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
@@ -68,6 +70,7 @@ def observe(
     instruments.policy_info.watch(lambda: _policies(snapshot()))
     instruments.policy_problems.watch(lambda: _problems(policies))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
+    instruments.log_silence.watch(lambda: _silences(snapshot()))
 
 
 def forget() -> None:
@@ -81,6 +84,7 @@ def forget() -> None:
         instruments.policy_info,
         instruments.policy_problems,
         instruments.paused,
+        instruments.log_silence,
     ):
         gauge.watch(None)
 
@@ -118,6 +122,17 @@ def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
     counts = Counter(names.get(problem.file, "") for problem in policies.problems)
     counts[""] += len(policies.unready_topics())
     return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
+
+
+def _silences(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    """Seconds since the log last answered, by what it was asked for."""
+    activity = snapshot.stream.log if snapshot.stream else LogActivity()
+    moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
+    return [
+        (max(0.0, snapshot.now - moment), {Attribute.KIND: kind})
+        for kind, moment in moments.items()
+        if moment is not None
+    ]
 
 
 class _Away:
@@ -187,6 +202,7 @@ class WorkerService:
             self.policies.topics(),
             settings.stream,
             clock=self.clock,
+            conversation=self.pipeline.conversation,
         )
         self._watchdog = Watchdog(self.judge.stalled_s, settings.judge.batch_deadline_s)
         self._probe = LoopProbe(self.clock)
@@ -297,7 +313,9 @@ class WorkerService:
             await self.fetcher.start()
             if settings.judge.backend == "remote":
                 self._waits_for = ("judge",)  # for as long as its server does not answer
-            await self.judge.start()
+            # A log that cannot work is said before a model was loaded for it, and one that is
+            # away is waited for meanwhile.
+            await together([self.runner.connect(), self.judge.start()])
             self._waits_for = ()
             if self._judge_is_ours:  # what the hub sent says only now what it is
                 refuse_demonstration(settings, self.judge.model().id)
@@ -336,8 +354,8 @@ class WorkerService:
         While the model is still loading there is nothing to drain, and nothing is waited for.
         """
         self._stopping.set()
+        await self.runner.stop()
         if self._warm:
-            await self.runner.stop()
             await self._closed.wait()
 
     async def _close(self) -> None:
@@ -366,7 +384,7 @@ class WorkerService:
             stalled_batch_s=self.judge.stalled_s(),
             loop_lag_s=self._probe.lag_s(),
             waits_for=self._waits_for,
-            stream=self.runner.status() if self._warm else None,
+            stream=self.runner.status(),
             policies=policy_rows(self.policies.snapshot),
             unready_topics=self.policies.unready_topics() if self._warm else (),
             policy_problems=tuple(str(problem) for problem in self.policies.problems),

@@ -46,7 +46,6 @@ def make_stream(**changes: Any) -> StreamStatus:
         running=22,
         events_committed=48_200,
         last_progress_at=NOW - 1,
-        oldest_inflight_s=1.0,
         paused_dependencies=(),
     )
     return msgspec.structs.replace(status, **changes)

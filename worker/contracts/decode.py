@@ -20,6 +20,8 @@ from worker.contracts.unknown_fields import UnknownField, unknown_fields
 from worker.errors import Undecided, UnreadableRecord
 from worker.records import Record
 
+_ENVELOPE = frozenset({"content-type", "ce_specversion"})
+"""Headers by which a record may be a CloudEvent, whose key may be another one."""
 _FRAMED_BYTES = 5
 """Schema-registry framing: 0x00 and a schema id of four bytes, big-endian, before the payload."""
 
@@ -77,6 +79,30 @@ def decode_event(
         reader.blame("", outside, content=False)
         fault = reader.fault
     return Decoded(event=event, fault=fault, unknown=unknown_fields(raw, envelope.path))
+
+
+class _Conversation(msgspec.Struct):
+    conversation_id: str
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+
+
+def conversation_of(record: Record, max_bytes: int) -> str | None:
+    """Whose event a record is, at a glance; None where only ``decode_event`` can say.
+
+    What it says of an event is what ``decode_event`` says of it. What it says of a record that is
+    none does not matter to anybody.
+    """
+    value = record.value
+    if not value or len(value) > max_bytes:
+        return None
+    if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
+        return None
+    try:
+        return _conversations.decode(value).conversation_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _payload(record: Record, max_bytes: int) -> bytes:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -169,10 +170,16 @@ class Kafka(Section):
     """Consumer group; part of every transactional id."""
     client_id: str = "moderation-worker"
     """Name the brokers see in their logs and quotas."""
-    session_timeout_s: PositiveSeconds = 30.0
+    group_instance_id: str | None = None
+    """Name of this worker that outlives a restart (static membership), for a StatefulSet: its
+    partitions wait for it for ``session_timeout_s``. Never the same for two workers."""
+    session_timeout_s: PositiveSeconds = 10.0
     """Silence after which the group gives a worker's partitions away."""
     rebalance_timeout_s: PositiveSeconds = 120.0
     """Longest a rebalance waits for this worker; must exceed ``stream.drain_s``."""
+    start: Literal["earliest", "latest"] | datetime = "earliest"
+    """Where a group begins that never committed anything on a topic: ``earliest``, ``latest``, or
+    a time. Partitions that are added later are read from their beginning."""
     transaction_timeout_s: PositiveSeconds = 30.0
     """Longest an open transaction may hold read_committed readers back."""
     request_timeout_s: PositiveSeconds = 30.0
@@ -217,9 +224,12 @@ class Topics(Section):
 class Stream(Section):
     """Bounds on the work in flight, and how it ends."""
 
+    order: Literal["key", "partition"] = "key"
+    """What keeps its order: ``key``, records of one key and of one conversation; ``partition``, all
+    records of a partition, so that a slow one holds up what is behind it."""
     max_events: Positive = 1024
-    """Events being judged over all partitions; sixteen times as many may wait for their
-    commit."""
+    """Events being judged over all partitions; sixteen times as many may wait for their turn or
+    for their commit."""
     max_bytes: Positive = 64 * 1024 * 1024
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024

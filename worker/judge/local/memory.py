@@ -230,10 +230,11 @@ def _lowered(demand: Demand, card: Card, fixed: frozenset[str] | set[str]) -> Pl
     found by halving."""
 
     def with_rungs(count: int) -> Plan:
-        values: dict[str, int] = {}
-        for name, value in GIVES_WAY[:count]:
-            if name not in fixed and getattr(demand.settings, name) > value:
-                values[name] = value
+        values = {
+            name: value
+            for name, value in GIVES_WAY[:count]
+            if name not in fixed and getattr(demand.settings, name) > value
+        }
         return plan(demand.with_settings(**values) if values else demand, card)
 
     made = with_rungs(0)
