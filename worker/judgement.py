@@ -10,7 +10,7 @@ from worker.contracts.verdict import ContextUse, Label
 from worker.images import JudgeImage
 
 RubricMode = Literal["builtin", "taxonomy", "policy"]
-"""Stock taxonomy, replaced taxonomy (``custom_taxonomy``), free policy (``custom_policy``)."""
+"""The model's own taxonomy, one in its place, or free text."""
 
 
 class Rubric(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The judge's answer to one pass; ``thought`` stands beside the no-think answer, never over it.
 
     ``floor_score`` is P(unsafe) times the probability of the floor category's full name, for a safe
-    side too. ``categories_complete`` is False where the category line was cut off by its budget.
+    side too; where ``floor_asked`` is False, nobody could find out how likely the name was, and the
+    side is unsafe without it. ``categories_complete`` is False where the category line was cut off
+    by its budget.
     Times are milliseconds; tokens count the whole context and everything decoded. ``cached`` marks
     the answer to an earlier equal request: no time was spent and no token was read for this one.
     """
@@ -96,6 +98,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[CategoryScore, ...] = ()
     categories_complete: bool = True
     floor_score: float = 0.0
+    floor_asked: bool = True
     thought: Thought | None = None
     neutralised: tuple[str, ...] = ()
     context: ContextUse = ContextUse()

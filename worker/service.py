@@ -145,6 +145,7 @@ class WorkerService:
         settings = self.settings
         registry = PolicyRegistry(
             settings.policies.directory,
+            guard=settings.judge.guard,
             check=self._before_live,
             reloaded=self._after_reload,
         )

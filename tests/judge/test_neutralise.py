@@ -9,18 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.checkpoints import ADDED, make_tokenizer, stripping_normalizer
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.loading import encoder
-from worker.judge.neutralise import JOINER, TEMPLATE_LITERALS, Neutraliser
+from worker.judge.neutralise import JOINER, Neutraliser, template_literals
 
 TOKENIZERS = {"plain": make_tokenizer(), "stripping": make_tokenizer(stripping_normalizer())}
 NEUTRALISERS = {
     name: Neutraliser(
-        tokenizer.get_added_vocab(), encoder(tokenizer), harmless={tokenizer.unk_token_id}
+        NEMOTRON35,
+        tokenizer.get_added_vocab(),
+        encoder(tokenizer),
+        harmless={tokenizer.unk_token_id},
     )
     for name, tokenizer in TOKENIZERS.items()
 }
 CONTROLS = [token for token in ADDED if token.strip()]
-LITERALS = list(TEMPLATE_LITERALS)
+LITERALS = list(template_literals(NEMOTRON35))
 
 full_width = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
 control = st.sampled_from([*CONTROLS, *LITERALS])

@@ -11,7 +11,7 @@ from tests.support.judgements import judgement, policy
 from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, CategoryVerdict, PrefilterHit, Severity
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.outcome.decide import Decision, decide, undecided
 from worker.outcome.passes import PassResult
 from worker.outcome.prefilter import settled, settles, with_hits

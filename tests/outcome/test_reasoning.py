@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.judgements import judgement, policy, side, thought
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.judgement import Thought
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult

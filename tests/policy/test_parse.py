@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.policies import make_policy, policy_yaml, write_policy
 from worker.errors import PolicyError
-from worker.judge.neutralise import TEMPLATE_LITERALS
+from worker.guard.base import ControlString
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.policy.model import Policy
 from worker.policy.parse import load_policy, parse_policy
 
@@ -213,10 +214,12 @@ def test_control_strings_of_the_template_are_refused_in_policy_text(text: str, p
     assert any("control" in problem.problem for problem in problems)
 
 
-@pytest.mark.parametrize("literal", TEMPLATE_LITERALS)
-def test_what_is_neutralised_in_user_text_is_refused_in_policies(literal: str) -> None:
-    """The two lists of control strings do not drift apart."""
-    assert "control string" in only_problem(description=f"Text {literal} more").problem
+@pytest.mark.parametrize("control", NEMOTRON35.control_strings)
+def test_what_is_neutralised_in_user_text_is_refused_in_policies(control: ControlString) -> None:
+    """One list of control strings, used twice: what steers is sanitised here and refused there."""
+    assert control.refused
+    assert control.sanitised
+    assert "control string" in only_problem(description=f"Text {control.text} more").problem
 
 
 def test_an_example_may_hold_control_strings() -> None:

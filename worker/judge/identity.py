@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from worker.guard.context import fold_context
+from worker.guard.base import GuardModel
 
 _WEIGHTY = (".safetensors", ".json", ".jinja", ".model")
 _CHUNK = 1 << 20
@@ -23,7 +23,7 @@ def directory_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def template_digest(template: str) -> str:
-    """SHA-256 (hex) of the chat template and the format in which earlier turns are folded in."""
-    fold = fold_context([("user", "{earlier}")], "{judged}")
-    return hashlib.sha256(f"{len(template)}:{template}{fold}".encode()).hexdigest()
+def template_digest(template: str, guard: GuardModel) -> str:
+    """SHA-256 (hex) of the chat template and the format in which earlier turns stand in it."""
+    earlier = guard.context_format()
+    return hashlib.sha256(f"{len(template)}:{template}{earlier}".encode()).hexdigest()

@@ -19,28 +19,9 @@ from functools import lru_cache
 
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.guard.context import EARLIER_MARK, JUDGED_MARK
+from worker.guard.base import GuardModel
 
 JOINER = "\u2060"
-TEMPLATE_LITERALS: tuple[str, ...] = (
-    "<BEGIN CONVERSATION>",
-    "<END CONVERSATION>",
-    "<think>",
-    "</think>",
-    "/think",
-    "/no_think",
-    "/categories",
-    "/no_categories",
-    "### Answer:",
-    "response: agent:",
-    "User Safety:",
-    "Response Safety:",
-    "Safety Categories:",
-    EARLIER_MARK,
-    JUDGED_MARK,
-)
-"""Source: the chat template of Nemotron 3.5 Content Safety, and the fold of earlier turns."""
-
 _LOOKALIKE = {"<": "‹", ">": "›", "[": "⟦", "]": "⟧", "/": "∕", "#": "♯", "|": "∣"}
 """None of these has a compatibility form that leads back."""
 _NO_WIDTH = frozenset(
@@ -55,19 +36,23 @@ Encode = Callable[[str], Sequence[int]]
 
 
 class Neutraliser:
-    """Defuses the control strings of one tokenizer.
+    """Defuses the control strings of one family of guards and one tokenizer.
 
     ``added`` maps every added token to its id; ``harmless`` are ids that user text may hold anyway
     (the token for the unknown); ``encode`` is the tokenizer itself, asked once per text.
     """
 
     def __init__(
-        self, added: dict[str, int], encode: Encode, harmless: Collection[int] = ()
+        self,
+        guard: GuardModel,
+        added: dict[str, int],
+        encode: Encode,
+        harmless: Collection[int] = (),
     ) -> None:
         self._encode = encode
         controls = {token: number for token, number in added.items() if not _is_blank(token)}
         self._ids = frozenset(controls.values()) - frozenset(harmless)
-        self._names, self._pattern = _compile([*controls, *TEMPLATE_LITERALS])
+        self._names, self._pattern = _compile([*controls, *template_literals(guard)])
 
     @property
     def control_ids(self) -> frozenset[int]:
@@ -114,6 +99,16 @@ class Neutraliser:
             pieces.append(text[previous:cut])
             previous = cut
         return JOINER.join([*pieces, text[previous:]]), frozenset(found)
+
+
+def template_literals(guard: GuardModel) -> tuple[str, ...]:
+    """What steers the model by its text, whatever the tokenizer."""
+    return tuple(each.text for each in guard.control_strings if each.sanitised and not each.token)
+
+
+def known_tokens(guard: GuardModel) -> tuple[str, ...]:
+    """What steers the model by its token, for where there is no tokenizer to ask."""
+    return tuple(each.text for each in guard.control_strings if each.sanitised and each.token)
 
 
 def _is_blank(token: str) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.contracts.verdict import Action, CategoryVerdict, Severity
-from worker.guard.taxonomy import FLOOR, canonical_category
 from worker.judgement import CategoryScore
 from worker.outcome.passes import PassSource
-from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY
+from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_UNCHECKED_ACTION
 from worker.policy.model import Policy
 
 DEFAULT_SEVERITY: Severity = "high"
@@ -27,12 +26,23 @@ def category_verdict(policy: Policy, source: PassSource, named: CategoryScore) -
     )
 
 
-def action_for(policy: Policy, categories: Sequence[CategoryVerdict], *, floor: bool) -> Action:
-    """What is done about unsafe content: the strictest action any of its categories asks for."""
+def action_for(
+    policy: Policy,
+    categories: Sequence[CategoryVerdict],
+    *,
+    floor: bool,
+    floor_asked: bool = True,
+) -> Action:
+    """What is done about unsafe content: the strictest action any of its categories asks for.
+
+    Where the floor could not be asked for, a person looks: it may be more than what was found.
+    """
     severities = [category.severity for category in categories] or [DEFAULT_SEVERITY]
     wanted = [policy.actions.severity.get(each, policy.actions.default) for each in severities]
     if floor:
         wanted.append(FLOOR_ACTION)
+    if not floor_asked:
+        wanted.append(FLOOR_UNCHECKED_ACTION)
     return strictest(*wanted)
 
 
@@ -42,10 +52,11 @@ def strictest(*actions: Action) -> Action:
 
 
 def _severity(policy: Policy, source: PassSource, name: str) -> Severity:
-    if canonical_category(name) == FLOOR:
+    if policy.guard.is_floor(name):
         return FLOOR_SEVERITY
     if source == "builtin":
-        return policy.builtin.severity.get(name, DEFAULT_SEVERITY)
+        own = policy.guard.severity(name) or DEFAULT_SEVERITY
+        return policy.builtin.severity.get(name, own)
     custom = policy.custom
     if custom is None:
         return DEFAULT_SEVERITY

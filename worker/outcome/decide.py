@@ -154,7 +154,9 @@ def _unsafe(policy: Policy, guilty: Sequence[Reading]) -> _Ruling:
     judged_unsafe = any(side.score >= policy.thresholds.unsafe for side in _sides(guilty))
     return _Ruling(
         "unsafe",
-        action_for(policy, found, floor=floor),
+        action_for(
+            policy, found, floor=floor, floor_asked=all(each.floor_asked for each in guilty)
+        ),
         found,
         "floor" if floor and not judged_unsafe else "judge",
     )

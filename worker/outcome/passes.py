@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from worker.codes import SkippedReasoning, UndecidedReason
-from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.guard.base import GuardModel
 from worker.judgement import CategoryScore, Judgement, Side, Thought
 from worker.policy.floor import FLOOR_THRESHOLD
 from worker.policy.model import Policy
@@ -39,6 +39,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: tuple[str, ...]
     floor: bool
     skipped: str | None
+    floor_asked: bool = True
 
     @property
     def unsafe(self) -> bool:
@@ -70,7 +71,7 @@ def read(result: PassResult, policy: Policy) -> Reading:
             complete = complete and thought.categories_complete
             floor_score = max(floor_score, thought.floor_score)
     floor = floor_score >= FLOOR_THRESHOLD or any(
-        _is_floor(category) for category in (*judgement.categories, *categories)
+        policy.guard.is_floor(each.name) for each in (*judgement.categories, *categories)
     )
     kept, suppressed = _suppress(result.source, policy, categories) if categories else ((), ())
     reading = Reading(
@@ -81,10 +82,11 @@ def read(result: PassResult, policy: Policy) -> Reading:
         categories=kept,
         suppressed=suppressed,
         floor=floor,
+        floor_asked=judgement.floor_asked,
         skipped=skipped,
     )
     if floor:
-        return _raise_to_floor(reading, judgement, floor_score)
+        return _raise_to_floor(reading, judgement, floor_score, policy.guard)
     if reading.unsafe and suppressed and not kept and complete:
         if policy.think.when == "unsafe":
             # The score has decided, by names of its own: what a trace says instead clears nothing.
@@ -135,10 +137,6 @@ def _refine(
     return thought.user, kept_response, thought.categories, None
 
 
-def _is_floor(category: CategoryScore) -> bool:
-    return canonical_category(category.name) == FLOOR
-
-
 def _suppress(
     source: PassSource, policy: Policy, categories: tuple[CategoryScore, ...]
 ) -> tuple[tuple[CategoryScore, ...], tuple[str, ...]]:
@@ -148,11 +146,13 @@ def _suppress(
     return kept, dropped
 
 
-def _raise_to_floor(reading: Reading, judgement: Judgement, floor_score: float) -> Reading:
+def _raise_to_floor(
+    reading: Reading, judgement: Judgement, floor_score: float, guard: GuardModel
+) -> Reading:
     """The floor makes its pass unsafe, on the side that the model thought worse of."""
     categories = reading.categories
-    if not any(_is_floor(category) for category in categories):
-        floor = CategoryScore(name=FLOOR, score=floor_score)
+    if not any(guard.is_floor(each.name) for each in categories):
+        floor = CategoryScore(name=guard.floor, score=floor_score)
         categories = (*categories, floor)
     if reading.unsafe:
         return msgspec.structs.replace(reading, categories=categories)

@@ -11,7 +11,6 @@ import msgspec
 
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import CategoryVerdict, ImageVerdict, PrefilterHit
-from worker.guard.taxonomy import FLOOR, canonical_category
 from worker.images import FetchedImage
 from worker.judgement import CategoryScore
 from worker.outcome.actions import action_for, category_verdict, strictest
@@ -49,7 +48,7 @@ def with_hits(policy: Policy, decision: Decision, hits: Sequence[PrefilterHit]) 
     if not deciding:
         return decision
     categories = _categories(policy, deciding)
-    floor = any(each.name == FLOOR for each in categories)
+    floor = any(policy.guard.is_floor(each.name) for each in categories)
     action = action_for(policy, categories, floor=floor)
     if decision.outcome == "unsafe":
         known = {(each.source, each.name) for each in decision.categories}
@@ -77,12 +76,12 @@ def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[Categ
     found: dict[str, CategoryVerdict] = {}
     for hit in deciding:
         name = hit.category or ""
-        builtin = policy.builtin.enabled and canonical_category(name) is not None
+        builtin = policy.builtin.enabled and policy.guard.canonical(name) is not None
         verdict = category_verdict(
             policy, "builtin" if builtin else "custom", CategoryScore(name=name)
         )
         given = severities.get(hit.list)
-        if given is not None and name != FLOOR:
+        if given is not None and not policy.guard.is_floor(name):
             verdict = msgspec.structs.replace(verdict, severity=given)
         known = found.get(name)
         if known is None or _GRADES.index(verdict.severity) > _GRADES.index(known.severity):

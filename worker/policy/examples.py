@@ -11,7 +11,7 @@ import msgspec
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Outcome
 from worker.errors import Undecided
-from worker.guard.taxonomy import canonical_category
+from worker.guard.base import GuardModel
 from worker.policy.model import Example, Policy
 
 CONCURRENCY = 32
@@ -61,7 +61,7 @@ async def check_examples(
                 got = await judge_example(policy, example)
             except Undecided as error:
                 got = ExampleOutcome(outcome="undecided", reason=error.reason)
-        problem = _mismatch(example, got)
+        problem = _mismatch(example, got, policy.guard)
         status: Literal["held", "failed"] = "failed" if problem else "held"
         return ExampleResult(
             number=number, example=example, status=status, got=got, problem=problem
@@ -72,18 +72,18 @@ async def check_examples(
     )
 
 
-def _mismatch(example: Example, got: ExampleOutcome) -> str:
+def _mismatch(example: Example, got: ExampleOutcome, guard: GuardModel) -> str:
     """Why an example does not hold; empty where it does. More categories than expected are fine."""
     if got.outcome != example.expect:
         named = ", ".join(got.categories) or (got.reason.value if got.reason else "")
         return f"expected {example.expect}, got {got.outcome}" + (f" ({named})" if named else "")
-    found = {_key(name) for name in got.categories}
-    missing = [name for name in example.categories if _key(name) not in found]
+    found = {_key(name, guard) for name in got.categories}
+    missing = [name for name in example.categories if _key(name, guard) not in found]
     if missing:
         got_names = ", ".join(got.categories) or "none"
         return f"expected category {', '.join(missing)}, got {got_names}"
     return ""
 
 
-def _key(name: str) -> str:
-    return (canonical_category(name) or name).casefold()
+def _key(name: str, guard: GuardModel) -> str:
+    return (guard.canonical(name) or name).casefold()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from worker.errors import PolicyError
+from worker.guard.base import GuardModel
 from worker.policy.wording import tidy, wording_problem
 
 # Collecting every problem of a policy file, each with its line, field and fix.
@@ -16,10 +17,13 @@ Where = tuple[str | int, ...]
 
 
 class Problems:
-    """The problems of one file. Nothing is raised before everything was looked at."""
+    """The problems of one file, read for one family of guards.
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    Nothing is raised before everything was looked at.
+    """
+
+    def __init__(self, file: str, guard: GuardModel) -> None:
+        self.file, self.guard = file, guard
         self.lines: dict[Where, int] = {}
         self.found: list[PolicyError] = []
         self._places: dict[Where, Where] = {}
@@ -259,7 +263,7 @@ class Fields:
             self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.", *index)
             return ""
         line = tidy(value)
-        odd = wording_problem(value)
+        odd = wording_problem(value, self.problems.guard)
         if odd:
             self.report(name, odd, "Say it in plain words.", *index)
         elif not line:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 import msgspec
 
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
+from worker.guard import registry as guards
+from worker.guard.base import GuardModel
 from worker.policy.digest import digest
 from worker.policy.directory import DirectoryWatch, PolicyFile, bundle, settle
 from worker.policy.examples import Check
@@ -37,7 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyRegistry:
-    """The live policies of a directory.
+    """The live policies of a directory, as ``guard`` judges by them.
 
     ``load`` reads and binds; nothing is live before ``activate`` ran the examples. ``reload`` looks
     for changes; a policy that became bad keeps its last good version and is in ``problems``.
@@ -45,8 +47,14 @@ class PolicyRegistry:
     """
 
     def __init__(
-        self, directory: Path, *, check: Check | None = None, reloaded: Reloaded | None = None
+        self,
+        directory: Path,
+        *,
+        guard: GuardModel = guards.DEFAULT,
+        check: Check | None = None,
+        reloaded: Reloaded | None = None,
     ) -> None:
+        self._guard = guard
         self._watch = DirectoryWatch(directory)
         self._check, self._reloaded = check, reloaded
         self._snapshot = Snapshot()
@@ -189,7 +197,7 @@ class PolicyRegistry:
             try:
                 if file.problem is not None:
                     raise file.problem
-                parsed.append(parse_policy(file.raw, file=str(file.path)))
+                parsed.append(parse_policy(file.raw, file=str(file.path), guard=self._guard))
             except PolicyError as error:
                 problems.append(error)
                 live = (*self._snapshot.by_name.values(), *self._snapshot.candidates.values())

@@ -171,14 +171,15 @@ async def test_a_response_without_a_label_is_undecided(ask: Ask) -> None:
     assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_label_for_a_response_nobody_sent_is_passed_over(ask: Ask) -> None:
-    judged = await ask(USER, SAFE, token("\nResponse Safety:"), UNSAFE)
-    assert (judged.user.label, judged.response) == ("safe", None)
+async def test_a_label_for_a_response_nobody_sent_is_undecided(ask: Ask) -> None:
+    asked = ask(USER, SAFE, token("\nResponse Safety:"), UNSAFE)
+    assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_category_behind_a_safe_label_changes_nothing(ask: Ask) -> None:
-    judged = await ask(USER, SAFE, token("\nSafety Categories: Needs Caution"))
-    assert (judged.user.label, judged.categories) == ("safe", ())
+async def test_a_category_behind_a_safe_label_is_undecided(ask: Ask) -> None:
+    """A label that the next line takes back is none."""
+    asked = ask(USER, SAFE, token("\nSafety Categories: Needs Caution"))
+    assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
 def _drop(field: str) -> Callable[[Body], None]:

@@ -13,7 +13,7 @@ from tests.support.openai_server import Body, OpenAIServer, Written, WrittenToke
 from tests.support.openai_writers import CheckpointWriter, ScriptWriter, script, token
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.judge.remote.judge import RemoteJudge
 from worker.judgement import Judgement, JudgeRequest, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD

@@ -22,7 +22,7 @@ from worker.judge.identity import directory_digest
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint, load
-from worker.judge.local.prompt import Prepared, Prompter, answer_budget
+from worker.judge.local.prompt import Prepared, Prompter
 from worker.judge.local.requests import NEVER, Ask, Reading, Trace, TraceAsk
 from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
@@ -235,7 +235,7 @@ class LocalJudge:
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
         trace = await self._written(TraceAsk(context, budget, row), request.adapter)
-        text = usable(trace.text)
+        text = usable(trace.text, self._loaded().guard)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
@@ -306,7 +306,7 @@ def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
-        category_budget=answer_budget(request.rubric),
+        category_budget=prepared.line_tokens,
         row=row,
         think=request.think if row is None else NEVER,
     )

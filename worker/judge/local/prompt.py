@@ -12,8 +12,6 @@ from PIL import Image
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import ConfigurationError, Undecided
-from worker.guard.context import fold_context
-from worker.guard.template import CATEGORIES_SWITCH
 from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, encoder
 from worker.judge.local.segments import Pieces, cut
@@ -21,17 +19,11 @@ from worker.judge.neutralise import Neutraliser
 from worker.judge.reference.decode import Context
 from worker.judgement import JudgeRequest, Rubric, RubricMode
 
-ANSWER_TOKENS = 48
-"""Room for the category line (and for a whole answer where it is decoded)."""
-POLICY_ANSWER_TOKENS = 128
-"""The same under a free policy, whose categories are whole sentences."""
 LABEL_TOKENS = 32
 """Room for the constant text around the labels and for the floor's name."""
 MIN_EVENT = 256
 """Tokens that a policy has to leave for an event and the constant text behind it."""
 _MOST_SHAPES = 1024
-NO_TEXT = "(image without text)"
-"""Stands for the missing text of an image: the model refuses an image without any."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,10 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, ready to be rendered. ``names`` are the control strings that were defused."""
+    """One request, ready to be rendered. ``names`` are the control strings that were defused.
+
+    ``line_tokens`` is the room for its category line.
+    """
 
     user: str
     response: str | None
@@ -62,12 +57,8 @@ class Prepared:
     picture: Picture | None
     used: ContextUse
     names: tuple[str, ...]
+    line_tokens: int
     context: Context = field(repr=False)
-
-
-def answer_budget(rubric: Rubric) -> int:
-    """Tokens an answer may take under a rubric."""
-    return POLICY_ANSWER_TOKENS if rubric.mode == "policy" else ANSWER_TOKENS
 
 
 class Prompter:
@@ -76,9 +67,9 @@ class Prompter:
     def __init__(self, checkpoint: Checkpoint, *, context_budget: int) -> None:
         self._checkpoint, self._context_budget = checkpoint, context_budget
         self._encode = encoder(checkpoint.tokenizer)
-        tokenizer = checkpoint.tokenizer
+        tokenizer, self._guard = checkpoint.tokenizer, checkpoint.guard
         self._neutralise = Neutraliser(
-            tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
+            self._guard, tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
         self._longest = max(len(piece) for piece in tokenizer.get_vocab())
         self._cut: dict[_Shape, Pieces | None] = {}
@@ -101,7 +92,7 @@ class Prompter:
         if not user:
             if request.image is None:
                 raise Undecided(UndecidedReason.EMPTY_MESSAGE, field="messages")
-            user = NO_TEXT
+            user = self._guard.no_text
         picture = self._picture(request.image) if request.image is not None else None
         context = self._context(user, response, request.rubric, picture)
         if len(context) > room:
@@ -109,7 +100,7 @@ class Prompter:
         turns, more = self._earlier(request.earlier, room - len(context))
         folded = user
         while turns:
-            folded = fold_context(turns, user)
+            folded = self._guard.fold(turns, user)
             longer = self._context(folded, response, request.rubric, picture)
             if len(longer) <= room and len(longer) - len(context) <= self._context_budget:
                 context = longer
@@ -118,7 +109,8 @@ class Prompter:
         omitted = len(request.earlier) - len(turns)
         used = ContextUse(included=len(turns), omitted=omitted)
         names = tuple(sorted(found | more))
-        return Prepared(folded, response, request.rubric, picture, used, names, context)
+        line = self._guard.line_tokens(request.rubric.mode)
+        return Prepared(folded, response, request.rubric, picture, used, names, line, context)
 
     def thinking(self, prepared: Prepared) -> Context:
         """The same request with the prompt that asks for a reasoning trace."""
@@ -131,7 +123,7 @@ class Prompter:
         return self._room(rubric) - len(context)
 
     def _room(self, rubric: Rubric) -> int:
-        return self._checkpoint.max_context - answer_budget(rubric) - LABEL_TOKENS
+        return self._checkpoint.max_context - self._guard.line_tokens(rubric.mode) - LABEL_TOKENS
 
     def _too_long(self) -> Undecided:
         limit = self._checkpoint.max_context
@@ -216,14 +208,7 @@ class Prompter:
         return self._cut[shape]
 
     def _render(self, shape: _Shape, user: str, response: str | None) -> str:
-        kwargs: dict[str, object] = {
-            "enable_thinking": shape.think,
-            "request_categories": CATEGORIES_SWITCH,
-        }
-        if shape.mode == "policy":
-            kwargs["custom_policy"] = shape.text
-        elif shape.text is not None:
-            kwargs["custom_taxonomy"] = shape.text
+        kwargs = self._guard.template_kwargs(shape.mode, shape.text, think=shape.think)
         if not shape.image:
             return self._checkpoint.render(user, response, **kwargs)
         content = [{"type": "image"}, {"type": "text", "text": user}]

@@ -41,6 +41,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[CategoryScore, ...] = ()
     categories_complete: bool = True
     floor_score: float = 0.0
+    floor_asked: bool = True
     tokens: int = 0
     row: Any = None
 
