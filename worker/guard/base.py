@@ -18,7 +18,7 @@ from unicodedata import normalize
 
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Label, Severity
-from worker.errors import Undecided
+from worker.errors import PolicyError, Undecided
 from worker.guard.context import fold_context
 from worker.judgement import Rubric, RubricMode
 
@@ -85,8 +85,9 @@ class Spelling(NamedTuple):
     whole answer; ``user`` and ``response`` stand in front of the labels, ``categories`` in front of
     the line of names, ``first`` in front of its first name. ``response`` is empty where a prompt
     labels one side. ``separators`` are all that may stand between two names, the usual one first.
-    ``floor`` is the floor's category as an answer names it. ``open_ended``: a name may begin like
-    another one (``S1``, ``S10``), so that its score counts how likely it ends there.
+    ``floor`` is the floor's category as an answer names it, ``other`` another one. ``open_ended``:
+    a name may begin like another one (``S1``, ``S10``), so that its score counts how likely it ends
+    there.
     """
 
     user: str
@@ -96,6 +97,7 @@ class Spelling(NamedTuple):
     categories: str
     first: str
     separators: tuple[str, ...]
+    other: str
     floor: str
     open_ended: bool = False
 
@@ -263,11 +265,17 @@ class GuardModel(ABC):
     def taxonomy_text(self, categories: Sequence[tuple[str, str]]) -> str:
         """A taxonomy of a policy's own, (name, note) each, with the floor's line."""
 
-    @abstractmethod
     def policy_text(
         self, name: str, description: str, disallowed: Sequence[str], allowed: Sequence[str]
     ) -> str:
-        """A free-text policy, with the floor among what is disallowed."""
+        """A free-text policy, with the floor among what is disallowed.
+
+        Raises:
+            PolicyError: the family knows none.
+        """
+        raise PolicyError(
+            f"{self.title} cannot judge by free text", fix="Write a taxonomy.", field="custom"
+        )
 
     @abstractmethod
     def floor_missing(self, rubric: Rubric) -> str | None:

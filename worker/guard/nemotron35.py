@@ -453,6 +453,7 @@ class Nemotron35(GuardModel):
         categories="\nSafety Categories:",
         first=" ",
         separators=(", ",),
+        other="Violence",
         floor=FLOOR,
     )
     categories = CATEGORIES

@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from worker.guard.base import GuardModel
+from worker.guard.llama_guard4 import LLAMA_GUARD4
 from worker.guard.nemotron35 import NEMOTRON35
 
 FAMILIES: Final[Mapping[str, GuardModel]] = MappingProxyType(
-    {each.name: each for each in (NEMOTRON35,)}
+    {each.name: each for each in (NEMOTRON35, LLAMA_GUARD4)}
 )
 """By the name that ``judge.family`` has for them."""
 DEFAULT: Final[GuardModel] = NEMOTRON35

@@ -392,14 +392,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels of one answer as they were written, and the category line behind them, if any.
-
-    ``end`` is the byte behind the last label.
-    """
+    """The labels of one answer as they were written, and the category line behind them, if any."""
 
     sides: Mapping[SideName, Side]
     line: Line | None
-    end: int
 
     @property
     def written_unsafe(self) -> bool:
@@ -423,8 +419,7 @@ def read_labels(
     sides = {
         name: _side(answer, label, guard) for name, label in zip(labels, parsed.labels, strict=True)
     }
-    end = answer.place(parsed.labels[-1].end)
-    return Labelled(sides, _line(answer, parsed, guard), end)
+    return Labelled(sides, _line(answer, parsed, guard))
 
 
 def read_line(
@@ -439,6 +434,20 @@ def read_line(
     except Undecided:
         return None
     return _line(answer, parsed, guard)
+
+
+def unsafe_end(
+    answer: Answer, guard: GuardModel, labels: Sequence[SideName], rubric: Rubric
+) -> int | None:
+    """The byte behind the last label, where its line would begin; None of an answer that has one
+    already, is safe, or cannot be read."""
+    try:
+        parsed = guard.parse(answer.text, labels, rubric)
+    except Undecided:
+        return None
+    if parsed.line is not None or not parsed.unsafe:
+        return None
+    return answer.place(parsed.labels[-1].end)
 
 
 def answered_from(answer: Answer, guard: GuardModel) -> int:

@@ -30,6 +30,7 @@ from worker.judge.remote.answer import (
     places,
     read_labels,
     read_line,
+    unsafe_end,
 )
 from worker.judge.remote.body import Question, messages
 from worker.judge.remote.caller import Caller
@@ -180,13 +181,10 @@ class Session:
         The server writes it only where the token is among the alternatives to the end.
         """
         words = self._vocabulary
-        try:
-            found = self._labelled(answer) if words is not None else None
-        except Undecided:
-            found = None
-        if words is None or found is None or not found.written_unsafe:
+        end = unsafe_end(answer, self._guard, self._labels, self._rubric)
+        if words is None or end is None:
             return answer, None, bias
-        ending = next((each for each in answer.tokens if each.start == found.end), None)
+        ending = next((each for each in answer.tokens if each.start == end), None)
         listed = dict(ending.others) if ending is not None else {}
         begins = words.line[0] if words.line else b""
         if ending is None or begins not in listed:

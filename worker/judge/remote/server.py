@@ -71,7 +71,7 @@ async def learn(
 
     spelling = guard.spelling
     labelled, line = f"{spelling.user}{spelling.unsafe}", spelling.line
-    named = f"{line}{spelling.first}{guard.categories[0].code}"
+    named = f"{line}{spelling.first}{spelling.other}"
     floor, again = f"{spelling.first}{spelling.floor}", f"{spelling.separators[0]}{spelling.floor}"
     try:
         safe = await encode(f"{spelling.user}{spelling.safe}")
