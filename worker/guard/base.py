@@ -200,6 +200,8 @@ class GuardModel(ABC):
     """Keyword arguments of the template that come from the policy alone."""
     revisions: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Hub repositories whose behaviour is known at one commit."""
+    begin: ClassVar[str] = ""
+    """What a rendered prompt begins with, where there is no tokenizer to ask."""
     stop: ClassVar[tuple[str, ...]] = ()
     """Tokens that end an answer, beside those that a checkpoint names."""
     trace_tags: ClassVar[tuple[str, str]] = ("", "")

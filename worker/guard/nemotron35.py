@@ -469,6 +469,7 @@ class Nemotron35(GuardModel):
     revisions: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"nvidia/Nemotron-3.5-Content-Safety": "35645ed3543b7e7ffaed2e788699e57a5051497c"}
     )
+    begin = "<bos>"
     stop = ("<end_of_turn>",)
     trace_tags = ("<think>", "</think>")
     no_text = "(image without text)"

@@ -261,7 +261,8 @@ async def _rendered(client: Client, settings: JudgeSettings, model: str, strict:
         return text
 
     try:
-        differences = await asyncio.to_thread(settings.guard.check_template, render, "<bos>")
+        guard = settings.guard
+        differences = await asyncio.to_thread(guard.check_template, render, guard.begin)
     except (Failure, Undecided, msgspec.DecodeError) as error:
         _pass_on(error, strict)
         logger.warning("the server does not show its prompts: the template is not checked")
