@@ -123,7 +123,9 @@ def written_name(guard: GuardModel, category: str) -> str:
 def harmless(guard: GuardModel, body: Body) -> Mapping[str, float]:
     """The answers to what a model finds nothing in."""
     labels = asked(guard, body)
-    return {spelled(guard, [unsafe] * len(labels)): 0.01 if unsafe else 0.99 for unsafe in (0, 1)}
+    return {
+        spelled(guard, [unsafe] * len(labels)): 0.01 if unsafe else 0.99 for unsafe in (False, True)
+    }
 
 
 def played(guard: GuardModel) -> Answers:

@@ -336,10 +336,11 @@ def bound(answer: Answer, place: Place, reached: float = 1.0) -> Bound:
         fitting = [
             (text, logprob)
             for text, logprob in token.others
-            if (text == expected if expected is not None else text and _fits(text, rest))
+            if (text == expected if expected is not None else _fits(text, rest))
         ]
         unlisted = token.unlisted() if own != expected else 0.0
-        best = max((math.exp(logprob) for _, logprob in fitting), default=unlisted)
+        # Of a known tokenizer one token fits; of another one all that might go on to the name.
+        best = sum(math.exp(logprob) for _, logprob in fitting) if fitting else unlisted
         if probability * best > most:
             most, opened = probability * best, None
             if fitting:
@@ -358,7 +359,9 @@ def bound(answer: Answer, place: Place, reached: float = 1.0) -> Bound:
 
 
 def _fits(text: bytes, rest: bytes) -> bool:
-    return rest.startswith(text) or text.startswith(rest)
+    """Whether an alternative may be, or become, the rest of a name, in any white space and form."""
+    one, other = _folded(text), _folded(rest)
+    return other.startswith(one) or one.startswith(other)
 
 
 def places(

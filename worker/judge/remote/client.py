@@ -152,6 +152,21 @@ class Client:
         """
         return await self._send("POST", path, body, timeout_s)
 
+    async def expects_tls(self) -> bool:
+        """Whether a port that was spoken to without TLS would rather have it."""
+        if self._base.scheme != "http":
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+        host, port, longest = self._base.host, self._base.port, self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(longest):
+                _, writer = await asyncio.open_connection(host, port, ssl=context)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
     async def close(self) -> None:
         await self._session.close()
 

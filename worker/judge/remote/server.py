@@ -314,6 +314,10 @@ async def open_server(client: Client, settings: JudgeSettings, clock: Clock) -> 
             wrong = failure.meaning in (Meaning.SETTINGS, Meaning.REFUSED)
             if wrong or failure.kind in _AT_ONCE:
                 raise ConfigurationError(_fix(failure)) from failure
+            if failure.meaning is Meaning.DOUBTFUL and await client.expects_tls():
+                raise ConfigurationError(
+                    "judge.remote.base_url: the port wants TLS; write https://"
+                ) from failure
             if clock.monotonic() + RETRY_S > end:
                 raise DependencyUnavailable("judge", failure.detail) from failure
             if failure.detail != said:
