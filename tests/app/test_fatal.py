@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.canary import CANARY, assert_no_canary
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
-from worker.log.local.journal import Epoch, Journal, encode_frame
+from worker.log.local.journal import Epoch, Journal, encode_transaction
 
 
 def message(worker: WorkerProcess) -> str:
@@ -54,7 +54,7 @@ def take_over(place: WorkerPlace) -> None:
     group = place.settings.kafka.group_id
     partitions = range(place.settings.topics.partitions)
     epochs = [Epoch(group, "chat", partition, 10_000) for partition in partitions]
-    journal.append(lambda: encode_frame(epochs=epochs))
+    journal.append(lambda: encode_transaction(epochs=epochs))
     journal.close()
 
 

@@ -11,12 +11,12 @@ import pytest
 from tests.support.commands import in_page, problem
 from tests.support.pages import markdown_pages, name_of
 from tests.support.tools import REPOSITORY
-from worker.cli import COMMANDS
+from worker.cli import COMMANDS, TOOLS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 MAKE = re.compile(r"(?:^|`|\$ )make ([a-z]+)", re.MULTILINE)
-MODULE = re.compile(r"python -m ((?:worker|deploy|tests)[a-z._]*)")
+MODULE = re.compile(r"python -m ((?:worker|moderation_tools|deploy|tests)[a-z._]*)")
 ARGS = re.compile(r'ARGS="([^"]*)"')
 
 
@@ -45,7 +45,7 @@ def test_the_readme_lists_every_command() -> None:
     """A command nobody hears of is not there."""
     table = README.split("## Commands")[1].split("\n## ")[0]
 
-    commands = [f"`moderation-worker {name} " for name in COMMANDS]
+    commands = [f"`moderation-worker {name} " for name in (*COMMANDS, *TOOLS)]
     targets = [f"`make {name}`" for name in TARGETS if name not in ("help", "clean")]
 
     assert [each for each in commands + targets if each not in table] == []

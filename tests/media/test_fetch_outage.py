@@ -145,8 +145,8 @@ async def test_a_probe_is_shared_by_all_who_wait_for_it(store: MemoryStore) -> N
             await fetched(fetcher, refs("1.png"))
         attempts: Attempts | None = fetcher._attempts
         assert attempts is not None
-        outage = attempts._outage
-        await until(lambda: outage.needs_probe)
+        breaker = attempts._breaker
+        await until(lambda: breaker.needs_probe)
         store.away, checks = False, store.checks
         await asyncio.gather(*(fetched(fetcher, refs(f"{index}.png")) for index in range(20)))
     assert store.checks == checks + 1

@@ -51,12 +51,12 @@ class LocalBackend:
         )
 
     async def fence(self, claim: Claim) -> None:
-        from worker.log.local.journal import Epoch, Journal, encode_frame
+        from worker.log.local.journal import Epoch, Journal, encode_transaction
 
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
         journal.append(
-            lambda: encode_frame(epochs=[Epoch(group, *claim.source, claim.generation + 1)])
+            lambda: encode_transaction(epochs=[Epoch(group, *claim.source, claim.generation + 1)])
         )
         journal.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Writer(Protocol):
 class Fault:
     """What happens to a request, ``times`` times; ``thinking`` spares those that do not think.
 
+    ``share`` of the requests meet it, by dice of a fixed seed: a replica of several is broken.
+
     The first of these that is set happens.
 
     ``hang``: no answer until the server ends. ``raw``: this body, with ``status``. ``cut``: half of
@@ -69,6 +72,7 @@ class Fault:
     """
 
     times: float = math.inf
+    share: float = 1.0
     thinking: bool = False
     hang: bool = False
     raw: bytes | None = None
@@ -102,6 +106,7 @@ class OpenAIServer:
         self.tls: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
         self._ending = asyncio.Event()
+        self._dice = random.Random(7)
 
     async def __aenter__(self) -> OpenAIServer:
         await self.open()
@@ -200,7 +205,7 @@ class OpenAIServer:
         for marker, fault in self.faults.items():
             if fault.thinking and not body["chat_template_kwargs"].get("enable_thinking"):
                 continue
-            if marker in text and fault.times > 0:
+            if marker in text and fault.times > 0 and self._dice.random() < fault.share:
                 fault.times -= 1
                 return fault
         return Fault()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -13,7 +14,6 @@ from worker.errors import DependencyUnavailable, WorkerError
 
 COMMANDS = {
     "run": ("worker.cli.run:run", "Run the worker: events in, verdicts out"),
-    "demo": ("worker.cli.demo:demo", "Stream scripted conversations, on this machine alone"),
     "judge": ("worker.cli.judge:judge", "Judge one thing by hand, or events on standard input"),
     "doctor": ("worker.cli.doctor:doctor", "Find what is wrong, and say how to mend it"),
     "policy": ("worker.cli.policy:policy", "Check, show, compare and import policies"),
@@ -21,26 +21,46 @@ COMMANDS = {
     "deadletter": ("worker.cli.deadletter:deadletter", "Look at records that are no event"),
     "quarantine": ("worker.cli.quarantine:quarantine", "Look at content held for a person"),
     "schema": ("worker.cli.schema:schema", "Export the published contracts"),
-    "bench": ("worker.cli.bench:bench", "Measure the pipeline and the judge"),
 }
+
+TOOLS = {
+    "demo": "Stream scripted conversations, on this machine alone",
+    "bench": "Measure the pipeline and the judge",
+}
+"""Commands of the distribution ``moderation-worker-tools``, which production does not install."""
+
+TOOLS_GROUP = "moderation_worker.commands"
+"""The entry points under which a distribution adds commands."""
 
 
 class LazyGroup(click.Group):
     """Lists every command without importing it, so that ``--help`` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *TOOLS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        command: click.Command
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name][0].partition(":")
+            command = getattr(importlib.import_module(module), name)
+            return command
+        for entry in entry_points(group=TOOLS_GROUP, name=cmd_name):
+            command = entry.load()
+            return command
+        if cmd_name in TOOLS:
+            raise click.UsageError(
+                f"`{cmd_name}` is one of the tools, which are installed apart: "
+                "pip install 'moderation-worker[tools]'"
+            )
+        return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        texts = {name: text for name, (_, text) in COMMANDS.items()}
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(texts.items()))
+        with formatter.section("Tools (moderation-worker[tools])"):
+            formatter.write_dl(list(TOOLS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Errors raised on purpose end a command with their message alone, never a traceback."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from worker.log.local.journal import encode_frame
+from worker.log.local.journal import encode_transaction
 from worker.log.local.tools import LocalTool
 from worker.settings import Settings
 
@@ -72,7 +72,7 @@ class LocalAdmin(LocalTool):
         def frame() -> bytes:
             nonlocal created
             created = name not in journal.topics
-            return encode_frame(topics=[(name, partitions)] if created else [])
+            return encode_transaction(topics=[(name, partitions)] if created else [])
 
         await asyncio.to_thread(journal.append, frame)
         return created

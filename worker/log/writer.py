@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.log.local.journal import encode_frame
+from worker.log.local.journal import encode_transaction
 from worker.log.local.log import place
 from worker.log.local.tools import LocalTool
 from worker.records import Output
@@ -35,5 +35,5 @@ class LocalWriter(LocalTool):
         journal = self._journal
         if outputs:
             await asyncio.to_thread(
-                journal.append, lambda: encode_frame(place(outputs, journal.topics))
+                journal.append, lambda: encode_transaction(place(outputs, journal.topics))
             )

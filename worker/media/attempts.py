@@ -13,9 +13,9 @@ from worker.errors import DependencyUnavailable
 from worker.media.base import ObjectKey
 from worker.media.budget import Lease
 from worker.media.cache import Decoded
-from worker.media.outage import Outage
 from worker.media.probing import StoreProbe
 from worker.media.read import Job, Reader
+from worker.resilience.breaker import Blame, CircuitBreaker
 from worker.telemetry.instruments import fetch_cache_hits
 from worker.telemetry.names import Attribute
 
@@ -50,11 +50,16 @@ class Attempts:
     """Reads of one store, judged by one breaker."""
 
     def __init__(
-        self, reader: Reader, pool: Executor, outage: Outage, probe: StoreProbe, clock: Clock
+        self,
+        reader: Reader,
+        pool: Executor,
+        breaker: CircuitBreaker,
+        probe: StoreProbe,
+        clock: Clock,
     ) -> None:
         self._reader = reader
         self._pool = pool
-        self._outage = outage
+        self._breaker = breaker
         self._probe = probe
         self._clock = clock
 
@@ -79,15 +84,21 @@ class Attempts:
             except DependencyUnavailable as error:
                 problem, done = error.detail, None
             if done is not None:
-                self._outage.answered(key, began)
+                # A refusal is an answer; only a body that was read shows that bodies can be.
+                read = done[0] is not None
+                self._breaker.served(began, key, proof=read)
+                if read:
+                    self._probe.known_good = key
                 return done
-            blame = self._outage.failed(key, began, event=event)
-            if blame == "probe":
-                blame = self._outage.settle(key, passed=await self._probe.ask() is None)
-            if blame == "object":
+            blame = self._breaker.failed(began, key, event=event)
+            if blame is Blame.PROBE:
+                weight = self._probe.strike
+                passed = await self._probe.ask() is None
+                blame = self._breaker.settle(key, passed, weight)
+            if blame is Blame.SUBJECT:
                 timeout = UndecidedReason.IMAGE_TIMEOUT.value
                 return None, Decoded(error=timeout, detail="not readable while other objects are")
-            if blame == "store" or deadline.left() <= pause:
+            if blame is Blame.DEPENDENCY or deadline.left() <= pause:
                 raise DependencyUnavailable("store", problem)
             await asyncio.sleep(pause)
             pause *= 3

@@ -18,10 +18,10 @@ from worker.media.base import ObjectKey, ObjectStore
 from worker.media.budget import ByteBudget, DecoderGate, Lease
 from worker.media.cache import Decoded, ImageCache
 from worker.media.decode import DecodeLimits
-from worker.media.outage import Outage
 from worker.media.probing import StoreProbe
 from worker.media.read import Reader
 from worker.media.uri import parse_uri
+from worker.resilience.breaker import CircuitBreaker
 from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
@@ -67,9 +67,9 @@ class ImageFetcher:
         reader = Reader(
             self._store, self._cache, gate, self._limits, self._settings.max_image_bytes
         )
-        outage = Outage(self._clock)
-        self._probe = StoreProbe(self._store, outage)
-        self._attempts = Attempts(reader, self._pool, outage, self._probe, self._clock)
+        breaker = CircuitBreaker("store", self._clock)
+        self._probe = StoreProbe(self._store, breaker, self._settings.max_image_bytes)
+        self._attempts = Attempts(reader, self._pool, breaker, self._probe, self._clock)
         inflight_image_bytes.watch(lambda: [(self._budget.used, {})])
 
     async def stop(self) -> None:

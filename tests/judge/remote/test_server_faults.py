@@ -15,6 +15,7 @@ from tests.support.openai_writers import ScriptWriter, script, token
 from worker.clock import ManualClock
 from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
+from worker.judge.remote.caller import PROBES
 from worker.judge.remote.judge import RemoteJudge
 from worker.judgement import JudgeRequest
 from worker.policy.passes import builtin_rubric
@@ -78,13 +79,23 @@ async def test_a_server_that_asks_for_a_long_wait_is_away(serve: Serve, judge_of
     server = await serve(ScriptWriter(safe))
     judge = await judge_of(server)
     later = formatdate(time.time() + 3600.0, usegmt=True)
-    server.faults["fine"] = Fault(status=429, headers={"Retry-After": later})
+    server.faults[""] = Fault(status=429, headers={"Retry-After": later})
     with pytest.raises(DependencyUnavailable):
         await judge.judge(request())
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 + PROBES
     with pytest.raises(DependencyUnavailable):  # the breaker is open: nothing is even sent
         await judge.judge(request())
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 + PROBES
+
+
+async def test_a_long_wait_for_one_event_holds_up_no_other(serve: Serve, judge_of: JudgeOf) -> None:
+    """A limit that a gateway keeps for one kind of request is no outage."""
+    server = await serve(ScriptWriter(safe))
+    judge = await judge_of(server)
+    server.faults["limited"] = Fault(status=429, headers={"Retry-After": "3600"})
+    with pytest.raises(DependencyUnavailable):
+        await judge.judge(request("limited"))
+    assert (await judge.judge(request())).user.label == "safe"
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -113,14 +124,14 @@ async def test_errors_of_one_event_make_that_event_undecided(
 async def test_errors_of_every_event_are_an_outage(serve: Serve, judge_of: JudgeOf) -> None:
     """500 to everything: nobody is undecided, and after the breaker opened little is sent."""
     server = await serve(ScriptWriter(safe))
-    judge = await judge_of(server, breaker_initial_s=30.0, breaker_max_s=30.0)
+    judge = await judge_of(server)
     server.faults[""] = Fault(status=500)
     results = await asyncio.gather(
         *(judge.judge(request(f"event {n}")) for n in range(50)), return_exceptions=True
     )
     assert all(isinstance(result, DependencyUnavailable) for result in results)
     sent = len(server.requests)
-    assert sent <= 51  # each once at most, and one probe for all
+    assert sent <= 50 + PROBES  # each once at most, and the same probes for all
     with pytest.raises(DependencyUnavailable):
         await judge.judge(request())
     assert len(server.requests) == sent
@@ -177,17 +188,77 @@ async def test_a_body_that_is_cut_off_is_asked_for_again(serve: Serve, judge_of:
     assert await reason(judge, "bad") is UndecidedReason.JUDGE_REJECTED
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 405])
 async def test_a_refused_key_or_a_lost_model_is_the_operators_fault(
     serve: Serve, judge_of: JudgeOf, status: int
 ) -> None:
-    """No event is blamed for it and nothing is retried; the stream waits until it is mended."""
+    """Nothing passes: no event is blamed, and the stream waits until it is mended."""
     server = await serve(ScriptWriter(safe))
     judge = await judge_of(server)
-    server.faults["fine"] = Fault(status=status)
+    server.faults[""] = Fault(status=status)
     with pytest.raises(DependencyUnavailable):
         await judge.judge(request())
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 + PROBES
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 405])
+async def test_a_gateway_s_rule_against_one_event_is_that_event_s_alone(
+    serve: Serve, judge_of: JudgeOf, status: int
+) -> None:
+    """A firewall that answers 403 to `<script>` stops neither the partition nor the fleet."""
+    server = await serve(ScriptWriter(safe))
+    judge = await judge_of(server)
+    server.faults["<script>"] = Fault(status=status)
+    blocked = asyncio.ensure_future(reason(judge, "<script>"))
+    others = await asyncio.gather(*(judge.judge(request(f"event {n}")) for n in range(20)))
+    assert {other.user.label for other in others} == {"safe"}
+    assert await blocked is UndecidedReason.JUDGE_REJECTED
+    assert not judge._caller.breaker.is_open
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_event_that_is_turned_away_again_and_again_beside_others_is_undecided(
+    serve: Serve, judge_of: JudgeOf, status: int
+) -> None:
+    """It is not retried for ever; a server that is busy for a while blames nobody."""
+    server = await serve(ScriptWriter(safe))
+    judge = await judge_of(server, retry_initial_s=0.01)
+    server.faults["unlucky"] = Fault(status=status)
+    blamed: list[UndecidedReason] = []
+    for round_ in range(20):
+        await asyncio.gather(*(judge.judge(request(f"event {round_}.{n}")) for n in range(5)))
+        try:
+            await judge.judge(request("unlucky"))
+        except DependencyUnavailable:
+            continue
+        except Undecided as undecided:
+            blamed.append(undecided.reason)
+            break
+    assert blamed == [UndecidedReason.JUDGE_REJECTED]
+    assert server.texts().count("unlucky") >= 15
+
+
+@pytest.mark.parametrize("status", [500, 502])
+async def test_one_broken_replica_of_two_costs_no_verdict(
+    serve: Serve, judge_of: JudgeOf, status: int
+) -> None:
+    """Every second answer is an error: the next try finds the healthy one, and nobody is blamed."""
+    server = await serve(ScriptWriter(safe))
+    judge = await judge_of(server, retry_initial_s=0.005)
+    server.faults[""] = Fault(status=status, share=0.5)
+
+    async def judged(n: int) -> str:
+        while True:
+            try:
+                return (await judge.judge(request(f"event {n}"))).user.label
+            except DependencyUnavailable:
+                await asyncio.sleep(0.01)
+
+    results = await asyncio.gather(*(judged(n) for n in range(200)))
+    assert results == ["safe"] * 200
+    sent = len(server.requests)
+    assert sent <= 200 / 0.5 / 0.8  # goodput: 0.8 of the healthy share at least
+    assert not judge._caller.breaker.is_open
 
 
 async def test_a_refusal_is_the_events_and_is_not_repeated(serve: Serve, judge_of: JudgeOf) -> None:
@@ -241,7 +312,7 @@ async def test_earlier_turns_give_way_where_the_server_has_no_room(
 async def test_retries_are_budgeted(serve: Serve, judge_of: JudgeOf) -> None:
     """A server that fails half the time is not sent three times the load."""
     server = await serve(ScriptWriter(safe))
-    judge = await judge_of(server, breaker_failures=1000, retry_ratio=0.0, retry_max_s=0.02)
+    judge = await judge_of(server, retry_max_s=0.02)
     server.faults["fine"] = Fault(status=503)
     await asyncio.gather(*(judge.judge(request()) for _ in range(40)), return_exceptions=True)
     assert len(server.requests) <= 40 + 15
@@ -250,10 +321,10 @@ async def test_retries_are_budgeted(serve: Serve, judge_of: JudgeOf) -> None:
 async def test_the_breaker_lets_through_nothing_but_a_probe(
     serve: Serve, judge_of: JudgeOf
 ) -> None:
-    """While the server is away many events cost one question each cooldown."""
+    """While the server is away many events cost the same few questions each cooldown."""
     server = await serve(ScriptWriter(safe))
     clock = ManualClock()
-    judge = await judge_of(server, clock=clock, attempts=1, breaker_failures=2)
+    judge = await judge_of(server, clock=clock, attempts=1)
     server.faults[""] = Fault(status=503)
     for n in range(8):
         with pytest.raises(DependencyUnavailable):
@@ -264,9 +335,9 @@ async def test_the_breaker_lets_through_nothing_but_a_probe(
         *(judge.judge(request()) for _ in range(20)), return_exceptions=True
     )
     assert all(isinstance(result, DependencyUnavailable) for result in results)
-    assert len(server.requests) == 1
+    assert len(server.requests) == PROBES
     server.faults.clear()
-    clock.advance(1.0)
+    clock.advance(2.0)
     assert (await judge.judge(request())).user.label == "safe"
 
 

@@ -22,8 +22,8 @@ from worker.telemetry.propagation import traceparent
 
 # What can go wrong with one HTTP request, and what that says about the server and the event.
 #
-# ``AWAY``      refused connection, no such name, 429     the server takes nothing now
-# ``SETTINGS``  401, 403, 404, a wrong certificate        nothing passes until it is mended
+# ``AWAY``      no connection, 408, 429, 502 to 504       the server or its gateway has nobody free
+# ``SETTINGS``  401, 403, 404, a redirect, a certificate  nothing passes, or a rule meets this one
 # ``DOUBTFUL``  time-out, 500, body cut off               server or event: only a probe tells
 # ``REFUSED``   400, 422, an answer that cannot be read   as ``DOUBTFUL``, but the same again
 
@@ -59,6 +59,9 @@ class Failure(Exception):
         super().__init__(self.detail)
 
 
+GONE = frozenset({"connection", "disconnected"})
+"""Kinds of failure after which whatever answers next may be another server."""
+
 _TOO_LONG = re.compile(
     r"context[ _]length|maximum (context|model|input|prompt) length|max_model_len|max_seq_len"
     r"|(prompt|input|request)[^.]{0,40} too (long|large)|longer than the maximum",
@@ -66,7 +69,7 @@ _TOO_LONG = re.compile(
 )
 """How vLLM, SGLang, TensorRT-LLM and the OpenAI API say that a prompt does not fit."""
 _SETTINGS = frozenset({401, 403, 404, 405, 407})
-_AWAY = frozenset({408, 425, 429, 503})
+_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 
 
 def of_status(status: int, body: str, retry_after: str | None) -> Failure | Undecided:

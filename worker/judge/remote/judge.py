@@ -34,7 +34,7 @@ from worker.judge.remote.answer import (
 )
 from worker.judge.remote.body import Question, messages
 from worker.judge.remote.caller import Caller
-from worker.judge.remote.client import Client
+from worker.judge.remote.client import GONE, Client, Failure
 from worker.judge.remote.prepare import BYTES_A_TOKEN, Prepared, Preparer
 from worker.judge.remote.server import (
     Opened,
@@ -329,6 +329,9 @@ class Run:
         self._context, self._request, self._prepared = context, request, prepared
         self._model = model
         self._prompts: list[tuple[Conversation, msgspec.Raw]] = []
+        image = request.image.sha256 if request.image else None
+        said = (request.user, request.response, request.earlier, image)
+        self._subject = hash((said, request.rubric.sha256))
         self.answers: list[Answer] = []
         self.waited = 0.0
         self.used = prepared.used
@@ -410,12 +413,19 @@ class Run:
         async def send(bias: Mapping[int, float], check: Callable[[Answer], object]) -> Answer:
             async def once() -> Answer:
                 path, timeout_s = "chat/completions", context.settings.timeout_s
-                body = await context.client.post(path, question.body(bias), timeout_s)
+                try:
+                    body = await context.client.post(path, question.body(bias), timeout_s)
+                except Failure as failure:
+                    if failure.kind in GONE:
+                        context.watch.failed()
+                    raise
                 answer = await self._decoded(body)
                 check(answer)
                 return answer
 
-            answer, waited = await context.caller.ask(once, lane, attempts=attempts)
+            answer, waited = await context.caller.ask(
+                once, lane, attempts=attempts, subject=self._subject
+            )
             context.watch.answered(question.model, answer)
             self.waited += 0.0 if think else waited
             return answer
@@ -534,7 +544,8 @@ class RemoteJudge:
         try:
             reading = await run.verdict()
         except DependencyUnavailable:
-            watch.failed()
+            if self._caller.breaker.is_open:
+                watch.failed()
             raise
         await watch.confirm()
         thought = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -20,7 +21,7 @@ from worker.guard.registry import AUTO, recognised
 from worker.judge.identity import template_digest
 from worker.judge.remote.answer import Answer, decode_answer, read_labels
 from worker.judge.remote.body import Question
-from worker.judge.remote.client import Client, Failure, Meaning
+from worker.judge.remote.client import GONE, Client, Failure, Meaning
 from worker.judgement import Rubric, RubricMode
 from worker.settings import JudgeSettings
 
@@ -53,7 +54,7 @@ class _Tokenized(msgspec.Struct):
 
 
 async def learn(
-    client: Client, guard: GuardModel, model: str, timeout_s: float, *, strict: bool
+    client: _Patient, guard: GuardModel, model: str, timeout_s: float, *, strict: bool
 ) -> Vocabulary | None:
     """Ask the server how it spells the answer; None where it has no such route, or spells it in
     pieces that do not add up."""
@@ -129,6 +130,32 @@ def _rest(
 logger = logging.getLogger(__name__)
 
 UNSTATED = "unstated"
+_TRIES = 6
+"""Tries of one question of a look: with half of the replicas broken most looks still succeed."""
+
+
+class _Patient:
+    """A client that asks again where a replica failed; a look is many questions in a row."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get(self, path: str, timeout_s: float) -> bytes:
+        return await self._ask(lambda: self._client.get(path, timeout_s))
+
+    async def post(self, path: str, body: bytes, timeout_s: float) -> bytes:
+        return await self._ask(lambda: self._client.post(path, body, timeout_s))
+
+    async def _ask(self, once: Callable[[], Awaitable[bytes]]) -> bytes:
+        for _ in range(_TRIES - 1):
+            try:
+                return await once()
+            except Failure as failure:
+                passing = failure.meaning in (Meaning.DOUBTFUL, Meaning.AWAY)
+                passing = passing and failure.retry_after_s is None
+                if not passing or failure.kind in (*GONE, "timeout", "no_http"):
+                    raise
+        return await once()
 
 
 class _Model(msgspec.Struct):
@@ -160,7 +187,7 @@ class Served:
     names: frozenset[str]
 
 
-async def served(client: Client, settings: JudgeSettings) -> Served:
+async def served(client: _Patient, settings: JudgeSettings) -> Served:
     """The model to ask for.
 
     Raises:
@@ -191,7 +218,7 @@ async def served(client: Client, settings: JudgeSettings) -> Served:
 
 
 async def identity(
-    client: Client, settings: JudgeSettings, model: str, *, strict: bool
+    client: _Patient, settings: JudgeSettings, model: str, *, strict: bool
 ) -> ModelRef:
     """How verdicts name the model: by what the server and the settings say.
 
@@ -208,7 +235,7 @@ async def identity(
     )
 
 
-async def _software(client: Client, timeout_s: float, strict: bool) -> str:
+async def _software(client: _Patient, timeout_s: float, strict: bool) -> str:
     """``remote`` and the software's version, where the server tells (vLLM does)."""
     try:
         version = msgspec.json.decode(await client.get("/version", timeout_s), type=_Version)
@@ -218,7 +245,7 @@ async def _software(client: Client, timeout_s: float, strict: bool) -> str:
     return f"remote/{version.version[:40]}"
 
 
-async def _template(client: Client, settings: JudgeSettings, model: str, strict: bool) -> str:
+async def _template(client: _Patient, settings: JudgeSettings, model: str, strict: bool) -> str:
     """Digest of the template's copy, else of canned prompts as rendered, else of no template."""
     rendered = await _rendered(client, settings, model, strict)
     file = settings.remote.chat_template
@@ -234,7 +261,7 @@ async def _template(client: Client, settings: JudgeSettings, model: str, strict:
     return template_digest(rendered, settings.guard)
 
 
-async def _rendered(client: Client, settings: JudgeSettings, model: str, strict: bool) -> str:
+async def _rendered(client: _Patient, settings: JudgeSettings, model: str, strict: bool) -> str:
     """Canned prompts as the server renders them; empty where it does not show them (vLLM does)."""
     loop, seen = asyncio.get_running_loop(), dict[str, None]()
 
@@ -356,7 +383,7 @@ def _canned(model: str, settings: JudgeSettings, mode: RubricMode, text: str | N
     )
 
 
-async def look(client: Client, settings: JudgeSettings, *, strict: bool = False) -> Opened:
+async def look(connection: Client, settings: JudgeSettings, *, strict: bool = False) -> Opened:
     """One look at a server that should be there.
 
     ``strict`` where what it shows is compared with an earlier look.
@@ -365,7 +392,7 @@ async def look(client: Client, settings: JudgeSettings, *, strict: bool = False)
         Failure, Undecided: it did not answer, or not as a judge.
         ConfigurationError: as ``open_server``.
     """
-    remote, guard = settings.remote, settings.guard
+    remote, guard, client = settings.remote, settings.guard, _Patient(connection)
     if not guard.features.scores:
         raise ConfigurationError(
             f"judge.family: {guard.title} gives no scores, so nobody could ask it about the floor"
@@ -395,7 +422,7 @@ def _check_family(settings: JudgeSettings, model: str) -> None:
         )
 
 
-async def _deaf(client: Client, model: str, settings: JudgeSettings) -> frozenset[str]:
+async def _deaf(client: _Patient, model: str, settings: JudgeSettings) -> frozenset[str]:
     """The template's switches that the server does not heed.
 
     One that is ignored would judge every policy by the stock taxonomy: a text that is longer must

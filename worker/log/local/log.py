@@ -16,7 +16,7 @@ from zlib import crc32
 
 from worker.errors import FatalError
 from worker.log.base import UNMARKED, Claim, Mark, Owner
-from worker.log.local.journal import Commit, Epoch, Journal, Stored, encode_frame
+from worker.log.local.journal import Commit, Epoch, Journal, Stored, encode_transaction
 from worker.records import Output, Record, TopicPartition
 
 # Who reads what on the local log: partitions shared out by file locks of one machine.
@@ -252,7 +252,7 @@ class LocalLog:
                         end=journal.end(source),
                     )
                 )
-            return encode_frame(epochs=epochs)
+            return encode_transaction(epochs=epochs)
 
         if sources:
             journal.append(frame)
@@ -298,7 +298,7 @@ class LocalLog:
             commit = Commit(
                 self._group, *claim.source, next_offset, attempts=mark.attempts, until=mark.until
             )
-            return encode_frame(place(outputs, journal.topics), [commit])
+            return encode_transaction(place(outputs, journal.topics), [commit])
 
         journal.append(frame)
 
