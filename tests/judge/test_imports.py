@@ -8,7 +8,17 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["judge.factory", "judge.scripted", "judge.base", "judge.cache", "judge.remote.judge", "guard.registry"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "judge.factory",
+        "judge.scripted",
+        "judge.base",
+        "judge.cache",
+        "judge.remote.judge",
+        "guard.registry",
+    ],
+)
 def test_only_the_local_judge_loads_torch(module: str) -> None:
     code = (
         f"import sys, worker.{module}; "

@@ -14,7 +14,7 @@ from worker.contracts.verdict import ContextUse
 from worker.errors import ConfigurationError, Undecided
 from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, encoder
-from worker.judge.local.segments import Pieces, cut
+from worker.judge.local.segments import Segments, cut
 from worker.judge.neutralise import Neutraliser
 from worker.judge.reference.decode import Context
 from worker.judgement import JudgeRequest, Rubric, RubricMode
@@ -71,8 +71,8 @@ class Prompter:
         self._neutralise = Neutraliser(
             self._guard, tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
-        self._longest = max(len(piece) for piece in tokenizer.get_vocab())
-        self._cut: dict[_Shape, Pieces | None] = {}
+        self._longest = max(len(token) for token in tokenizer.get_vocab())
+        self._cut: dict[_Shape, Segments | None] = {}
         self._image_id = checkpoint.model.config.image_token_id
 
     def prepare(self, request: JudgeRequest) -> Prepared:
@@ -157,8 +157,8 @@ class Prompter:
 
     def policy_ids(self, rubric: Rubric) -> tuple[int, ...]:
         """The tokens that every event under a rubric begins with; empty where they differ."""
-        pieces = self._pieces(_Shape(rubric.mode, rubric.text, False, False, False))
-        return pieces.head if pieces is not None else ()
+        segments = self._segments(_Shape(rubric.mode, rubric.text, False, False, False))
+        return segments.head if segments is not None else ()
 
     def check_room(self, rubric: Rubric, ids: Sequence[int]) -> None:
         """Refuse a policy behind which hardly an event would fit.
@@ -184,18 +184,18 @@ class Prompter:
         think: bool = False,
     ) -> Context:
         shape = _Shape(rubric.mode, rubric.text, response is not None, picture is not None, think)
-        pieces = self._pieces(shape)
-        if pieces is None:
+        segments = self._segments(shape)
+        if segments is None:
             ids, policy = tuple(self._encode(self._render(shape, user, response))), 0
         else:
-            own = self._encode(pieces.text(user, response))
-            ids, policy = (*pieces.head, *own, *pieces.tail), len(pieces.head)
+            own = self._encode(segments.text(user, response))
+            ids, policy = (*segments.head, *own, *segments.tail), len(segments.head)
         if picture is None:
             return Context(ids, policy=policy)
         types = tuple(1 if token == self._image_id else 0 for token in ids)
         return Context(ids, types, picture.pixels, policy, picture.digest)
 
-    def _pieces(self, shape: _Shape) -> Pieces | None:
+    def _segments(self, shape: _Shape) -> Segments | None:
         if shape not in self._cut:
             if len(self._cut) >= _MOST_SHAPES:  # policies come and go
                 self._cut.clear()
