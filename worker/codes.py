@@ -65,6 +65,11 @@ class UndecidedReason(StrEnum):
     """The object is no image of a format that is read."""
     IMAGE_CORRUPT = "image_corrupt"
     """The image is cut off or damaged."""
+    IMAGE_RENDERING = "image_rendering"
+    """Viewers may show the image otherwise than the worker: it has a colour profile or frame rule
+    that the worker does not follow."""
+    IMAGE_NOT_ALL_SEEN = "image_not_all_seen"
+    """More moments of an animation, or parts of a large image, than `store.max_frames` allows."""
     IMAGE_TIMEOUT = "image_timeout"
     """The image did not come within `store.fetch_deadline_s`, while the store was up."""
     CONTEXT_TOO_LONG = "context_too_long"

@@ -175,10 +175,48 @@ def test_unknown_fields_are_ignored_everywhere() -> None:
 
 def test_the_first_fault_is_named_and_good_fields_are_kept() -> None:
     """The event that goes on holds what could be read, and nothing that could not."""
-    result = decoded(event_document(messages=[user(5)], tenant=6, locale="en"))
+    messages = [user("one"), user(5), 7, {"role": "robot", "text": "two"}]
+    result = decoded(event_document(messages=messages, tenant=6, locale="en"))
     assert result.fault is not None
-    assert result.fault.field == "messages[0].text"
-    assert (result.event.messages, result.event.tenant, result.event.locale) == ((), None, "en")
+    assert result.fault.field == "messages[1].text"
+    assert [(each.role, each.text) for each in result.event.messages] == [
+        ("user", "one"),
+        ("user", ""),
+    ]
+    assert (result.event.tenant, result.event.locale) == (None, "en")
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"),
+    [
+        ({"time": "yesterday"}, False),
+        ({"locale": "e\u0000n"}, False),
+        ({"tenant": 5}, False),
+        ({"metadata": {"note": "x" * 70_000}}, False),
+        ({"messages": [user("hello"), {"role": "assistant"}]}, False),
+        ({"messages": [user(5)]}, True),
+        ({"messages": [user("x", images=[{"uri": "s3://b/k", "sha256": "0" * 300}])]}, True),
+        ({"messages": [user("x", images=[{"uri": "s3://b/k"}] * 17)]}, True),
+        ({"time": "yesterday", "messages": [user(5)]}, True),
+    ],
+)
+def test_a_fault_says_whether_anything_a_person_sees_went_unread(
+    fields: dict[str, object], content: bool
+) -> None:
+    """What is no content may be let through by a policy; what nobody read may not."""
+    result = decoded(event_document(**fields))
+    assert result.fault is not None
+    assert result.fault.content is content
+
+
+def test_what_can_be_read_beside_a_fault_is_left_to_be_judged() -> None:
+    """The text beside too many images with the first of them, and images beside a broken one."""
+    uris = [{"uri": f"s3://b/{number}"} for number in range(20)]
+    (message,) = decoded(event_document(messages=[user("x", images=uris)])).event.messages
+    assert (message.text, len(message.images)) == ("x", 16)
+    pinned = [{"uri": "s3://b/1", "sha256": 5}, {"uri": "s3://b/2", "version_id": ""}]
+    (message,) = decoded(event_document(messages=[user("x", images=pinned)])).event.messages
+    assert [each.uri for each in message.images] == ["s3://b/2"]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:60.5+14:00"])

@@ -29,7 +29,7 @@ STOCK = builtin_rubric((), LLAMA_GUARD4)
 def own_rubric(*names: str) -> Rubric:
     taxonomy = [{"name": name} for name in names]
     fields = {"builtin": {"enabled": False}, "custom": {"taxonomy": taxonomy}}
-    return passes(parse_policy(policy_yaml(**fields), guard=LLAMA_GUARD4))[-1].rubric
+    return passes(parse_policy(policy_yaml(**fields), guard=LLAMA_GUARD4))[0].rubric
 
 
 @pytest_asyncio.fixture

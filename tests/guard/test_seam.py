@@ -21,8 +21,8 @@ from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens
 from worker.judge.local.loading import encoder, load
 from worker.judge.local.prompt import Prompter
-from worker.judge.local.reasoning import TraceRules
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.reasoning import ReasoningRules
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context
 from worker.judge.scripted import ScriptedJudge
 from worker.judge.think import usable
@@ -37,13 +37,13 @@ ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id], INVENTED)
 STOCK = builtin_rubric((), INVENTED)
 
 
-def read(text: str, *, response: bool = False) -> Reading | Undecided:
+def read(text: str, *, response: bool = False) -> ScoreResult | Undecided:
     """The reading of one context behind which the model writes ``text``."""
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     model = ScriptModel(len(TOKENIZER), MARK, script)
     reader = plain_reader(model, ANSWER, TOKENIZER, Limits(4, 1000))
     context = Context((*ENCODE("the prompt"), MARK))
-    return reader.read([Ask(context, response, STOCK)])[0]
+    return reader.read([ScoreRequest(context, response, STOCK)])[0]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_local_judge_reads_labels_lines_and_the_floor_of_any_family(
     text: str, user: str, response: str | None, names: list[str]
 ) -> None:
     reading = read(text, response=response is not None)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, ScoreResult)
     assert reading.user.label == user
     assert (reading.response and reading.response.label) == response
     assert [each.name for each in reading.categories] == names
@@ -73,7 +73,7 @@ def test_the_local_judge_reads_labels_lines_and_the_floor_of_any_family(
 def test_the_local_judge_writes_and_parses_where_the_text_is_another() -> None:
     """A whole answer is decoded and read by the family's own grammar."""
     reading = read("\nGuest = request\nTides = Rude Gulls")
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, ScoreResult)
     assert (reading.user.label, reading.tokens > 0) == ("unsafe", True)
     assert isinstance(read("User Safety: safe"), Undecided)
 
@@ -103,8 +103,8 @@ def test_the_local_judge_fills_the_familys_own_template(checkpoint: Path) -> Non
 
 
 def test_traces_stand_between_the_familys_own_tags() -> None:
-    rules = TraceRules(ANSWER, TOKENIZER)
-    assert rules.guess([]) == [tuple(ENCODE("{musing}\n"))]
+    rules = ReasoningRules(ANSWER, TOKENIZER)
+    assert rules.draft([]) == [tuple(ENCODE("{musing}\n"))]
     assert usable("{musing}\nthe wind\n{mused}", INVENTED) == "the wind"
     assert usable("{musing}\nthe wind", INVENTED) != "the wind"
 

@@ -14,6 +14,7 @@ from tests.support.policies import make_policy, policy_yaml, write_policy
 from worker.errors import PolicyError
 from worker.guard.base import ControlString
 from worker.guard.nemotron35 import NEMOTRON35
+from worker.policy.fields import category_suggestion
 from worker.policy.model import Policy
 from worker.policy.parse import load_policy, parse_policy
 
@@ -354,3 +355,29 @@ _INNER = [
 def test_no_values_crash_a_section(section: str, fields: dict[str, Any]) -> None:
     """The same one level down, and in lists of mappings."""
     assert well_behaved(lambda: make_policy(**{section: fields, "examples": [fields]}))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("hate", "Hate/Identity Hate"),
+        ("Weapons", "Guns and Illegal Weapons"),
+        ("Drugs", "Controlled/Regulated Substances"),
+        ("PII", "PII/Privacy"),
+        ("hate speech", "Hate/Identity Hate"),
+        ("self-harm", "Suicide and Self Harm"),
+        ("misinformation", "Political/Misinformation/Conspiracy"),
+        ("Violense", "Violence"),
+        ("Mallware", "Malware"),
+        ("swearing", "Profanity"),
+    ],
+)
+def test_a_category_is_suggested_by_its_words_and_synonyms(given: str, meant: str) -> None:
+    """On a safety switch a wrong suggestion would switch the wrong thing off."""
+    assert category_suggestion(given, NEMOTRON35) == f"Did you mean `{meant}`?"
+
+
+def test_nothing_is_suggested_where_nothing_is_meant() -> None:
+    """All names instead; and the floor is never what somebody may have meant to suppress."""
+    assert category_suggestion("Astrology", NEMOTRON35).startswith("Known: Violence")
+    assert "minor" not in category_suggestion("minor", NEMOTRON35).partition("Known")[0]

@@ -12,11 +12,11 @@ import msgspec
 
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
-from worker.contracts.certain import certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
 from worker.contracts.event import Event
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
+from worker.contracts.unknown_fields import UnknownField, unknown_fields
 from worker.errors import Undecided, UnreadableRecord
 from worker.records import Record
 
@@ -27,11 +27,14 @@ _FRAMED_BYTES = 5
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """An event, and why it cannot be judged if it cannot.
 
-    With a ``fault``, fields that could not be read have their defaults (messages all together).
+    With a ``fault``, what could not be read is left out: a message that is nobody's, an image that
+    another one may be meant by, images beyond those that are looked at; other fields have their
+    defaults. What is left is judged beside the fault. ``unknown`` are fields that were ignored.
     """
 
     event: Event
     fault: Undecided | None = None
+    unknown: tuple[UnknownField, ...] = ()
 
 
 def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX_IMAGES) -> Decoded:
@@ -45,15 +48,7 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
     """
-    value = _payload(record, max_bytes)
-    certain = certain_event(record, value, max_images)
-    if certain is not None:
-        return Decoded(event=certain)
-    return _read_carefully(record, value, max_images)
-
-
-def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
-    envelope = open_envelope(record, value)
+    envelope = open_envelope(record, _payload(record, max_bytes))
     raw = envelope.event
     if type(raw) is not dict:
         raise _wrong_type(raw, envelope.path.rstrip("."), "an object")
@@ -70,9 +65,10 @@ def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
     fault = reader.fault
     if envelope.document.flawed and fault is None:
         # The flaw stands in a field that is ignored here, but perhaps not by the next reader.
-        reader.blame("", "a field outside the contract is given twice or out of range")
+        outside = "a field outside the contract is given twice or out of range"
+        reader.blame("", outside, content=False)
         fault = reader.fault
-    return Decoded(event=event, fault=fault)
+    return Decoded(event=event, fault=fault, unknown=unknown_fields(raw, envelope.path))
 
 
 def _payload(record: Record, max_bytes: int) -> bytes:

@@ -210,6 +210,8 @@ class GuardModel(ABC):
     """Stands for the missing text of an image, where one needs some."""
     most_categories: ClassVar[int] = 1_000
     """Categories that a policy's own taxonomy may have."""
+    synonyms: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Usual words for some of the categories, for suggestions where a name is not known."""
     sample_words: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """A word for some of the categories, for judges and tests that play this family."""
 

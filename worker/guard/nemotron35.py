@@ -431,6 +431,30 @@ _SHORT = "S1: Canned Category, which no stock taxonomy has, of some length."
 _LONG = f"{_SHORT}\n{_SHORT}"
 
 
+_SYNONYMS: Mapping[str, str] = {
+    **dict.fromkeys(("weapon", "weapons", "gun", "firearms", "arms"), "Guns and Illegal Weapons"),
+    **dict.fromkeys(
+        ("drug", "drugs", "narcotics", "alcohol", "tobacco"), "Controlled/Regulated Substances"
+    ),
+    **dict.fromkeys(("selfharm", "suicidal"), "Suicide and Self Harm"),
+    **dict.fromkeys(("hateful", "racism", "slurs", "discrimination"), "Hate/Identity Hate"),
+    **dict.fromkeys(("personal", "doxxing", "doxing", "gdpr"), "PII/Privacy"),
+    **dict.fromkeys(("bullying", "abuse", "toxicity", "insults"), "Harassment"),
+    **dict.fromkeys(("threats", "threatening"), "Threat"),
+    **dict.fromkeys(("swearing", "obscenity", "cursing", "vulgarity"), "Profanity"),
+    **dict.fromkeys(("porn", "pornography", "nudity", "adult", "nsfw", "sex"), "Sexual"),
+    **dict.fromkeys(("gore", "violent", "killing"), "Violence"),
+    **dict.fromkeys(("scam", "scams", "phishing", "spam"), "Fraud/Deception"),
+    **dict.fromkeys(("hacking", "cyber", "virus", "exploits"), "Malware"),
+    **dict.fromkeys(("crime", "crimes"), "Criminal Planning/Confessions"),
+    **dict.fromkeys(
+        ("politics", "elections", "disinformation"), "Political/Misinformation/Conspiracy"
+    ),
+    **dict.fromkeys(("ip", "piracy"), "Copyright/Trademark/Plagiarism"),
+    **dict.fromkeys(("medical", "legal", "financial"), "Unauthorized Advice"),
+}
+
+
 class Nemotron35(GuardModel):
     """nvidia/Nemotron-3.5-Content-Safety, and the demonstration checkpoint that speaks like it."""
 
@@ -473,6 +497,7 @@ class Nemotron35(GuardModel):
     stop = ("<end_of_turn>",)
     trace_tags = ("<think>", "</think>")
     no_text = "(image without text)"
+    synonyms: ClassVar[Mapping[str, str]] = MappingProxyType(dict(_SYNONYMS))
     sample_words: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "murder": "Violence",

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opentelemetry.trace import SpanKind
-
 from worker.clock import Clock
 from worker.log.base import Log
 from worker.log.partition import Lane, Slot
 from worker.records import Output
-from worker.settings import Stream
-from worker.telemetry.event_span import output_contexts, shared_span
 from worker.telemetry.instruments import commit_duration, commits
-from worker.telemetry.names import Attribute, Span
+from worker.telemetry.names import Attribute
+from worker.telemetry.tracing import send_span
 
+MAX_EVENTS = 2000
+"""Events in one transaction at most."""
 MAX_BYTES = 16 * 1024 * 1024
 """Input bytes in one transaction at most (or one record), so that transactions stay short."""
 
@@ -25,14 +24,12 @@ class Commits:
     def __init__(
         self,
         log: Log,
-        settings: Stream,
         clock: Clock,
         release: Callable[[Slot], None],
         changed: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._log = log
-        self._max_events = settings.commit_max_events
         self._clock = clock
         self._release = release
         self._changed = changed
@@ -46,7 +43,7 @@ class Commits:
             while True:
                 await lane.ready.wait()
                 lane.ready.clear()
-                while taken := lane.window.take(self._max_events, MAX_BYTES):
+                while taken := lane.window.take(MAX_EVENTS, MAX_BYTES):
                     await self._commit(lane, taken)
         except Exception as error:
             self._failed(error)
@@ -59,23 +56,18 @@ class Commits:
         mark = lane.mark_after(next_offset)
         lane.committing = True
         started = self._clock.monotonic()
-        contexts = output_contexts(slot.outputs[0] for slot in taken if slot.outputs)
-        attributes: dict[str, str | int] = {
-            Attribute.SYSTEM: "kafka",
-            Attribute.OPERATION_TYPE: "send",
-            Attribute.BATCH_SIZE: len(outputs),
-        }
+        labels, result = {Attribute.TOPIC: lane.source.topic}, "failed"
         try:
-            with shared_span(Span.PUBLISH, contexts, attributes, SpanKind.CLIENT):
+            with send_span([slot.outputs for slot in taken if slot.outputs]):
                 await self._log.commit(lane.claim, outputs, next_offset, mark)
+            result = "committed"
         finally:
             lane.committing = False
+            commits.add(1, {**labels, Attribute.RESULT: result})
         now = self._clock.monotonic()
         lane.committed, lane.mark, lane.progressed_at = next_offset, mark, now
         self.events += len(taken)
         self.last_at = now
-        labels = {Attribute.TOPIC: lane.source.topic}
-        commits.add(1, labels)
         commit_duration.record(now - started, labels)
         for slot in taken:
             self._release(slot)

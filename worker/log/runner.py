@@ -7,8 +7,6 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 
-from opentelemetry.trace import Span, SpanKind
-
 from worker.clock import Clock, SystemClock
 from worker.concurrency import Signal
 from worker.errors import DependencyUnavailable, FatalError
@@ -23,49 +21,8 @@ from worker.log.pool import Pool
 from worker.log.status import StreamStatus, partition_status
 from worker.records import Record, TopicPartition
 from worker.settings import Stream
-from worker.telemetry.names import Attribute
-from worker.telemetry.names import Span as SpanName
-from worker.telemetry.propagation import span_context
 from worker.telemetry.redact import Public
-from worker.telemetry.spans import tracer
-
-# Spans over batches of records: cheap unless sampled, linked to the records' own traces.
-
-MAX_LINKS = 128
-"""The SDK drops further links of a span (OTEL_SPAN_LINK_COUNT_LIMIT)."""
-
-
-def batch_span(
-    name: str,
-    operation: str,
-    records: Iterable[Record],
-    count: int,
-    started: float | None = None,
-) -> Span:
-    """Start a CLIENT span over ``count`` records; links are made only where it is recorded.
-
-    ``started`` is seconds since the epoch; now where it is left out.
-    """
-    start_ns = None if started is None else int(started * 1e9)
-    span = tracer.start_span(name, kind=SpanKind.CLIENT, start_ns=start_ns)
-    if span.is_recording():
-        span.set_attributes(
-            {
-                Attribute.SYSTEM: "kafka",
-                Attribute.OPERATION_TYPE: operation,
-                Attribute.BATCH_SIZE: count,
-            }
-        )
-        links = 0
-        for record in records:
-            context = span_context(record.headers)
-            if context is not None:
-                span.add_link(context)
-                links += 1
-                if links == MAX_LINKS:
-                    break
-    return span
-
+from worker.telemetry.tracing import poll_span
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +59,7 @@ class StreamRunner:
         self._signal = Signal()
         self._bounds = Bounds(self._settings)
         self._pool = Pool(self._process)
-        self._commits = Commits(
-            log, self._settings, self._clock, self._bounds.release, self._changed, self._fail
-        )
+        self._commits = Commits(log, self._clock, self._bounds.release, self._changed, self._fail)
         self._outages = Outages(
             self._settings,
             self._signal,
@@ -253,7 +208,7 @@ class StreamRunner:
                 most = max(1, min(self._bounds.room, POLL_RECORDS))  # 0: all are paused
                 records = await self._log.poll(most, POLL_S)
                 if records:
-                    batch_span(SpanName.POLL, "receive", records, len(records), started).end()
+                    poll_span(records, started)
                     self._admit(records)
                 elif not self._bounds.events:
                     self._commits.last_at = self._clock.monotonic()

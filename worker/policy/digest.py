@@ -35,7 +35,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
         "name": policy.name,
         "builtin": _builtin(policy),
         "custom": _custom(policy),
-        "adapter": policy.adapter,
+        # By its content: what lies under a path may change.
+        "adapter": policy.adapter_sha256 or policy.adapter,
         "think": _think(policy),
         "threshold": policy.thresholds.unsafe,
         "actions": {

@@ -125,6 +125,7 @@ class Prefilter(msgspec.Struct, frozen=True, kw_only=True):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One validated policy; ``sha256`` is of its canonical form, ``file`` says where it lies.
 
+    ``adapter_sha256`` is of the adapter's files as they were when the policy was read.
     ``family`` is that of the guard it was validated for: no field of a file, a policy does not
     choose who judges.
     """
@@ -137,6 +138,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     builtin: BuiltinPass = BuiltinPass()
     custom: CustomPass | None = None
     adapter: str | None = None
+    adapter_sha256: str | None = None
     think: Think = Think()
     thresholds: Thresholds = Thresholds()
     actions: Actions = Actions()

@@ -14,11 +14,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from worker.contracts.verdict import Action, Severity
+from worker.document import MAX_BYTES
 from worker.errors import PolicyError
 from worker.guard import registry
 from worker.guard.base import GuardModel
-from worker.policy.document import MAX_BYTES
 from worker.policy.dump import dump_policy
+from worker.policy.floor import is_floor_name, means_floor
 from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Example, Policy
 from worker.policy.parse import SEVERITIES, parse_policy
 from worker.policy.wording import tidy
@@ -191,14 +192,22 @@ def _judged(
     """The categories to judge: without those of severity S0, and without the floor's own."""
     judged = []
     for index, category in enumerate(source.categories):
+        meant = means_floor(_spelled(category.name), guard) or means_floor(
+            category.display_name, guard
+        )
+        if (is_floor(category, guard) or meant) and category.severity != "S4":
+            what = (
+                guard.floor
+                if is_floor(category, guard)
+                else f"{category.display_name}`, as of `{guard.floor}"
+            )
+            raise PolicyError(
+                f"the severity of `{what}` is always S4, not {category.severity}",
+                fix="Set it to S4, or delete the category: it is judged in any case.",
+                file=file,
+                field=f"categories[{index}].severity",
+            )
         if is_floor(category, guard):
-            if category.severity != "S4":
-                raise PolicyError(
-                    f"the severity of `{guard.floor}` is always S4, not {category.severity}",
-                    fix="Set it to S4, or delete the category: it is judged in any case.",
-                    file=file,
-                    field=f"categories[{index}].severity",
-                )
             notes.append(f"{category.display_name}: judged under every policy, so not listed")
         elif category.severity == "S0":
             notes.append(f"{category.display_name}: severity S0 is safe, so not judged")
@@ -210,7 +219,11 @@ def _judged(
 def is_floor(category: NvidiaCategory, guard: GuardModel = registry.DEFAULT) -> bool:
     """Whether a category is the floor's own, by any of its names."""
     names = (category.name, category.display_name, category.aegis_parent)
-    return any(guard.is_floor(name.replace("_", " ")) for name in names if name)
+    return any(is_floor_name(_spelled(name), guard) for name in names if name)
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _name(category: NvidiaCategory, guard: GuardModel) -> str:

@@ -128,6 +128,8 @@ def policy_lines(policy: Policy) -> Iterator[str]:
         yield f"pass {number}: {each.source}, {_mode(each)}, {named} categories"
         if each.adapter:
             yield f"  adapter {each.adapter}"
+        if each.source == "floor":
+            yield "  only its answer about the floor counts; one pass more an event, and an image"
         for line in (each.rubric.text or "(the model's own taxonomy, unchanged)").split("\n"):
             yield f"  | {line}".rstrip()
 

@@ -200,3 +200,12 @@ async def test_an_unsafe_answer_whose_line_cannot_be_had_says_so(ask: Ask) -> No
     assert judged.user.label == "unsafe"
     assert not judged.floor_asked
     assert not judged.categories_complete
+
+
+async def test_unsafe_without_a_category_line_says_that_the_floor_was_not_asked(ask: Ask) -> None:
+    """So that a stricter threshold gives no milder action than a lax one: it is held for it."""
+    judged = await ask({frozenset(): (USER, unsafe(0.95))}, blind=True)
+    assert judged.user.label == "unsafe"
+    assert not judged.floor_asked
+    named = (USER, unsafe(0.95), LINE, token(" Profanity", 0.999, {" Threat": 0.0001}))
+    assert (await ask({frozenset(): named}, blind=True)).floor_asked

@@ -18,7 +18,7 @@ from worker.concurrency import together
 from worker.contracts.verdict import ContextUse, ModelRef
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.guard.base import Conversation, GuardModel, SideName
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 from worker.judge.remote.answer import (
     Answer,
     Bound,
@@ -252,7 +252,7 @@ def _unchecked() -> Undecided:
     )
 
 
-def merged(parts: Sequence[Part]) -> Reading:
+def merged(parts: Sequence[Part]) -> ScoreResult:
     """One event's reading from the parts that its prompts gave: each label stands once, the worst
     of everything else counts."""
     sides = {name: side for part in parts for name, side in part.sides.items()}
@@ -261,7 +261,7 @@ def merged(parts: Sequence[Part]) -> Reading:
         known = categories.get(each.name)
         if known is None or (each.score or 0.0) > (known.score or 0.0):
             categories[each.name] = each
-    return Reading(
+    return ScoreResult(
         user=sides["user"],
         response=sides.get("response"),
         categories=tuple(categories.values()),
@@ -336,7 +336,7 @@ class Run:
         self.waited = 0.0
         self.used = prepared.used
 
-    async def verdict(self) -> Reading:
+    async def verdict(self) -> ScoreResult:
         """The reading without a trace. Earlier turns are left out where the server has no room.
 
         Raises:
@@ -372,7 +372,7 @@ class Run:
             return skipped(SkippedReasoning.FAILED, trace)
         return concluded(trace, reading)
 
-    async def _read(self) -> Reading:
+    async def _read(self) -> ScoreResult:
         sessions = [self._session(*prompt, think=False) for prompt in self._prompts]
         try:
             return merged(await together(each.part() for each in sessions))
@@ -552,7 +552,7 @@ class RemoteJudge:
         if wanted(request.think, reading.user, reading.response):
             thought = await self._think(run, request)
         elapsed = self._clock.monotonic() - began
-        instruments.queue_duration.record(run.waited, {Attribute.THINK: False})
+        instruments.queue_duration.record(run.waited, {Attribute.THINK: "no"})
         first = run.answers[0]
         estimate = len(prepared.user + (request.rubric.text or "")) // BYTES_A_TOKEN + 1
         return Judgement(
