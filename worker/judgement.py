@@ -10,7 +10,7 @@ from worker.contracts.verdict import ContextUse, Label
 from worker.images import JudgeImage
 
 RubricMode = Literal["builtin", "taxonomy", "policy"]
-"""Stock taxonomy, replaced taxonomy (``custom_taxonomy``), free policy (``custom_policy``)."""
+"""The model's own taxonomy, one in its place, or free text."""
 
 
 class Rubric(msgspec.Struct, frozen=True, kw_only=True):

@@ -212,6 +212,7 @@ class WorkerService:
         settings = self.settings
         registry = PolicyRegistry(
             settings.policies.directory,
+            guard=settings.judge.guard,
             check=self._before_live,
             reloaded=self._after_reload,
         )
@@ -257,7 +258,7 @@ class WorkerService:
         if not self.settings.policies.check_examples:
             return ()
         evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
-        family = self.settings.judge.family
+        family = self.settings.judge.checkpoint
         return await ExampleRunner(evaluator, self.judge.model(), family).check(policy)
 
     def _same_adapter(self, policy: Policy, adapter: str | None) -> None:

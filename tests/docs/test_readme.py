@@ -41,9 +41,7 @@ def test_the_example_settings_hold_no_secret() -> None:
 
 def test_the_example_names_the_revision_that_the_worker_pins(settings: Settings) -> None:
     """Two revisions in one repository would be one too many."""
-    loading = (REPOSITORY / "worker" / "judge" / "local" / "loading.py").read_text(encoding="utf-8")
-
-    assert f'"{settings.judge.model}": "{settings.judge.revision}"' in loading
+    assert settings.judge.guard.revisions[settings.judge.model] == settings.judge.revision
 
 
 def test_the_policies_of_the_example_are_there(settings: Settings) -> None:

@@ -9,21 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.checkpoints import ADDED, make_tokenizer, stripping_normalizer
+from worker.guard.base import ControlString
 from worker.guard.context import EARLIER_MARK
-from worker.guard.control_strings import CONTROL_STRINGS, ControlString
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.guard.sanitise import JOINER, Sanitiser, find_control_string
 from worker.judge.local.loading import encoder
 
 TOKENIZERS = {"plain": make_tokenizer(), "stripping": make_tokenizer(stripping_normalizer())}
 SANITISERS = {
     name: Sanitiser(
-        tokenizer.get_added_vocab(), encoder(tokenizer), harmless={tokenizer.unk_token_id}
+        NEMOTRON35,
+        tokenizer.get_added_vocab(),
+        encoder(tokenizer),
+        harmless={tokenizer.unk_token_id},
     )
     for name, tokenizer in TOKENIZERS.items()
 }
 CONTROLS = [token for token in ADDED if token.strip()]
-LITERALS = [each.text for each in CONTROL_STRINGS]
-IN_LINE = [each for each in CONTROL_STRINGS if not each.line]
+CONTROLS_OF_THE_FAMILY = NEMOTRON35.control_strings
+LITERALS = [each.text for each in CONTROLS_OF_THE_FAMILY]
+IN_LINE = [each for each in CONTROLS_OF_THE_FAMILY if not each.line]
 
 full_width = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
 control = st.sampled_from([*CONTROLS, *LITERALS])
@@ -78,7 +83,7 @@ def test_sanitising_twice_changes_nothing_more(text: str) -> None:
 def test_what_is_reported_is_a_known_name_and_never_the_text(text: str) -> None:
     """Names go into verdicts and metrics, where nothing that a user wrote may stand."""
     _, names = SANITISERS["plain"](text)
-    assert names <= {each.name for each in CONTROL_STRINGS} | set(CONTROLS)
+    assert names <= {each.name for each in CONTROLS_OF_THE_FAMILY} | set(CONTROLS)
 
 
 @pytest.mark.parametrize("literal", IN_LINE, ids=lambda each: each.text)
@@ -130,7 +135,7 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 def test_tags_of_html_and_blanks_are_no_control_strings() -> None:
     """Gemma 3 has them as added tokens; they mean nothing, and would drown the attempts."""
     added = {"<table>": 1, "</h1>": 2, "<b>": 3, "\n\n": 4, "▁▁": 5, "<custom_control>": 6}
-    sanitise = Sanitiser(added, lambda text: [])
+    sanitise = Sanitiser(NEMOTRON35, added, lambda text: [])
     text = "<table><b>bold</b></h1>\n\n"
     assert sanitise(text) == (text, frozenset())
     assert sanitise("<Custom_Control>")[1] == {"<custom_control>"}
@@ -171,7 +176,7 @@ def test_a_control_string_across_slices_is_found(place: int) -> None:
 
 def test_a_policy_may_not_hold_what_steers_anywhere() -> None:
     """The same list, with the use that policies make of it."""
-    assert find_control_string("we say Output: and S1: here") is None
-    found = find_control_string("text <UNUSED12> text")
+    assert find_control_string("we say Output: and S1: here", NEMOTRON35) is None
+    found = find_control_string("text <UNUSED12> text", NEMOTRON35)
     assert found is not None
     assert found.name == "<unusedN>"

@@ -11,8 +11,7 @@ import pytest_asyncio
 
 from worker.codes import SkippedReasoning, UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.guard.render import custom_policy, custom_taxonomy
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR, custom_policy, custom_taxonomy
 from worker.images import JudgeImage
 from worker.judge.base import Judge
 from worker.judgement import Judgement, JudgeRequest, ThinkPlan

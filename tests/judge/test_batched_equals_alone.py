@@ -137,7 +137,6 @@ def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) ->
 def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
     """One row a forward or thirty-two: the same readings."""
     from worker.judge.local.batch_scoring import plain_reader
-    from worker.judge.local.prompt import answer_budget
     from worker.judge.local.requests import ScoreRequest, ScoreResult
 
     plain = load(JudgeSettings(model=str(checkpoint)))
@@ -145,9 +144,8 @@ def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
     asks = []
     for case in requests(4, 16):
         prepared = prompter.prepare(case)
-        budget = answer_budget(case.rubric)
         has = prepared.response is not None
-        asks.append(ScoreRequest(prepared.context, has, case.rubric, 0.5, budget))
+        asks.append(ScoreRequest(prepared.context, has, case.rubric, 0.5, prepared.line_tokens))
     results = []
     for limits in (Limits(1, 10), Limits(5, 2_000), Limits(32, 100_000)):
         reader = plain_reader(plain.model, plain.answer, plain.tokenizer, limits, min_constant=0.0)

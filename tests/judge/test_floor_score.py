@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens
 from worker.judge.local.loading import encoder
@@ -20,7 +21,7 @@ from worker.policy.passes import builtin_rubric
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)
 MARK = TOKENIZER.convert_tokens_to_ids("<unused17>")
-ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id])
+ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id], NEMOTRON35)
 LIKELY = 1 / (1 + math.exp(-1))
 """Of a token with logit 20 beside one with 19, which is what every token meets here."""
 NAME = LIKELY ** len(ANSWER.floor)

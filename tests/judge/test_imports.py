@@ -8,10 +8,20 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["factory", "scripted", "base", "context", "scheduler"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "judge.factory",
+        "judge.scripted",
+        "judge.base",
+        "judge.cache",
+        "judge.remote.judge",
+        "guard.registry",
+    ],
+)
 def test_only_the_local_judge_loads_torch(module: str) -> None:
     code = (
-        f"import sys, worker.judge.{module}; "
+        f"import sys, worker.{module}; "
         "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     found = subprocess.run(

@@ -10,6 +10,7 @@ from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens, side
 from worker.judge.local.loading import encoder
@@ -20,7 +21,7 @@ from worker.policy.passes import builtin_rubric
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)
 MARK = TOKENIZER.convert_tokens_to_ids("<unused17>")
-ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id])
+ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id], NEMOTRON35)
 RUBRIC = builtin_rubric(())
 
 

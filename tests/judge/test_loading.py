@@ -21,9 +21,10 @@ from tests.support.checkpoints import (
     make_tokenizer,
 )
 from worker.errors import ConfigurationError, DependencyUnavailable
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.judge import LocalJudge
 from worker.judge.local.label_scores import answer_tokens
-from worker.judge.local.loading import PINNED_REVISIONS, choose_device, encoder, load, resolve
+from worker.judge.local.loading import choose_device, encoder, load, resolve
 from worker.judgement import JudgeRequest
 from worker.policy.passes import builtin_rubric
 from worker.settings import JudgeSettings
@@ -69,7 +70,7 @@ def test_identity_follows_the_bytes(copy: Path) -> None:
 
 def test_the_published_model_is_pinned_to_its_known_revision() -> None:
     name = "nvidia/Nemotron-3.5-Content-Safety"
-    assert resolve(JudgeSettings(model=name)).revision == PINNED_REVISIONS[name]
+    assert resolve(JudgeSettings(model=name)).revision == NEMOTRON35.revisions[name]
     assert resolve(JudgeSettings(model=name, revision="main")).revision == "main"
 
 
@@ -262,9 +263,10 @@ def test_labels_that_are_not_single_tokens_are_refused() -> None:
     def spelled(text: str) -> list[int]:
         return [ord(character) for character in text]
 
-    assert answer_tokens(encode, [1]).safe != answer_tokens(encode, [1]).unsafe
+    found = answer_tokens(encode, [1], NEMOTRON35)
+    assert found.safe != found.unsafe
     with pytest.raises(ConfigurationError, match="not two single tokens"):
-        answer_tokens(spelled, [1])
+        answer_tokens(spelled, [1], NEMOTRON35)
 
 
 def test_an_unknown_device_is_refused() -> None:

@@ -16,6 +16,7 @@ from tests.support import oracle
 from tests.support.checkpoints import WINDOW, make_tokenizer
 from tests.support.judge_cases import requests
 from tests.support.script_model import ScriptModel
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens
 from worker.judge.local.loading import encoder, load
@@ -52,7 +53,7 @@ def test_an_unsafe_event_is_prefilled_once() -> None:
     """The response's label, the category line and the floor's places cost a few tokens each."""
     tokenizer = make_tokenizer()
     encode = encoder(tokenizer)
-    answer = answer_tokens(encode, [tokenizer.eos_token_id])
+    answer = answer_tokens(encode, [tokenizer.eos_token_id], NEMOTRON35)
     mark = tokenizer.convert_tokens_to_ids("<unused17>")
     lines = "User Safety: unsafe\nResponse Safety: unsafe\n"
     text = encode(f"{lines}Safety Categories: Violence, Threat")

@@ -14,10 +14,10 @@ from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
 from worker.guard.context import EARLIER_MARK, JUDGED_MARK
-from worker.guard.template import reference_prompt
+from worker.guard.nemotron35 import NEMOTRON35, reference_prompt
 from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, load
-from worker.judge.local.prompt import NO_TEXT, PIECE, Prepared, Prompter
+from worker.judge.local.prompt import PIECE, Prepared, Prompter
 from worker.settings import JudgeSettings
 
 
@@ -79,7 +79,7 @@ def test_an_image_is_tokenised_as_the_checkpoints_own_processor_does(
 
 
 def test_an_image_without_text_gets_a_neutral_one(loaded: Checkpoint, prompter: Prompter) -> None:
-    assert NO_TEXT in text(loaded, prompter.prepare(request("", image=IMAGE)))
+    assert NEMOTRON35.no_text in text(loaded, prompter.prepare(request("", image=IMAGE)))
 
 
 def test_control_strings_are_defused_in_every_part_of_the_turn(

@@ -10,7 +10,7 @@ import pytest
 from tests.judge.conformance import IMAGE, RUBRICS, JudgeConformance, request
 from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.judge.base import Judge
 from worker.judge.factory import open_judge
 from worker.judge.scripted import ScriptedJudge

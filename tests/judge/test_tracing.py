@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.local.label_scores import answer_tokens
 from worker.judge.local.loading import encoder
 from worker.judge.local.reasoning import PlainReasoning
@@ -15,7 +16,7 @@ from worker.judge.reference.decode import Context
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)
 MARK = TOKENIZER.convert_tokens_to_ids("<unused17>")
-ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id])
+ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id], NEMOTRON35)
 
 
 def write(text: str, budget: int = 200) -> ReasoningResult:

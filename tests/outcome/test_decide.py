@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.judgements import judgement, policy
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.images import FetchedImage
 from worker.outcome.actions import Fault
 from worker.outcome.decide import Decision, decide

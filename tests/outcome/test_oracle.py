@@ -16,7 +16,7 @@ import pytest
 from tests.support.judgements import policy
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Action, PrefilterHit, Severity
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.images import FetchedImage
 from worker.judgement import CategoryScore, Judgement, Side, Thought
 from worker.outcome.actions import Fault

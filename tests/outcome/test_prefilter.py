@@ -12,7 +12,7 @@ from tests.support.judgements import judgement, policy
 from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, CategoryVerdict, PrefilterHit, Severity
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.outcome.actions import Fault
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.judgements import judgement, policy, side, thought
 from worker.contracts.verdict import Reasoning
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.judgement import Thought
 from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult

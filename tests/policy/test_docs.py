@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli.policy import policy_group
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_THRESHOLD
 from worker.policy.model import (
     Actions,
@@ -59,6 +59,7 @@ def test_every_field_is_in_its_table(heading: str) -> None:
         "sha256",
         "adapter_sha256",
         "file",
+        "family",
         "loaded",
     }
     if SECTIONS[heading] is Candidate:

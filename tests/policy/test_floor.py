@@ -1,4 +1,4 @@
-"""Promises of the floor: nothing suppresses, renames, lowers or carves it out."""
+"""Promises of the floor: nothing suppresses, renames, lowers it or exempts from it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from tests.support.policies import make_policy, policy_yaml
 from worker.errors import PolicyError
-from worker.guard import render
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard import nemotron35 as render
+from worker.guard.nemotron35 import BUILTIN, FLOOR, NEMOTRON35
 from worker.policy.floor import (
     FLOOR_ACTION,
     FLOOR_SEVERITY,
     FLOOR_THRESHOLD,
     assert_floor,
-    carves_out,
+    exempts,
     is_floor_name,
     lifts_ban,
     means_floor,
@@ -104,7 +104,7 @@ def test_a_taxonomy_cannot_take_its_name(name: str) -> None:
         "เนื้อหาทางเพศของเด็ก",
     ],
 )
-def test_an_allowed_line_cannot_carve_it_out(line: str) -> None:
+def test_an_allowed_line_cannot_exempt_from_it(line: str) -> None:
     """In the model's twelve languages, invisible and full-width characters included."""
     problem = problem_of(custom={"disallowed": ["spam"], "allowed": ["recipes", line]})
 
@@ -134,7 +134,7 @@ def test_an_allowed_line_cannot_carve_it_out(line: str) -> None:
 )
 def test_honest_lines_are_no_false_alarm(line: str) -> None:
     """Schools, clinics and programmers can say what they need to."""
-    assert not carves_out(line)
+    assert not exempts(line)
     assert make_policy(custom={"disallowed": ["spam"], "allowed": [line]})
 
 
@@ -149,14 +149,14 @@ def test_honest_lines_are_no_false_alarm(line: str) -> None:
 )
 @pytest.mark.parametrize("place", ["disallowed", "note", "description"])
 def test_a_forbidding_line_cannot_make_an_exception(line: str, place: str) -> None:
-    """An exception in a prohibition carves out like an allowed line."""
+    """An exception in a prohibition exempts like an allowed line."""
     shapes: dict[str, dict[str, Any]] = {
         "disallowed": {"custom": {"disallowed": [line]}},
         "note": {"custom": {"taxonomy": [{"name": "Own", "note": line}]}},
         "description": {"description": line},
     }
 
-    assert "carves the floor out" in problem_of(**shapes[place]).problem
+    assert "exempts content from the floor" in problem_of(**shapes[place]).problem
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ EVERY_SHAPE: dict[str, dict[str, Any]] = {
 def test_every_pass_of_every_policy_judges_it(shape: str) -> None:
     """Its name is legal and its line is rendered, whatever the policy says."""
     for each in passes(make_policy(**EVERY_SHAPE[shape])):
-        assert_floor(each.rubric)
+        assert_floor(each.rubric, NEMOTRON35)
         assert FLOOR in each.rubric.categories
         assert each.rubric.text is None or FLOOR in each.rubric.text
 
@@ -216,7 +216,7 @@ def test_a_rubric_without_its_line_is_refused_at_run_time(shape: str) -> None:
     without = msgspec.structs.replace(rubric, text="\n".join(lines))
 
     with pytest.raises(PolicyError, match="does not judge"):
-        assert_floor(without)
+        assert_floor(without, NEMOTRON35)
 
 
 @pytest.mark.parametrize("shape", list(EVERY_SHAPE))
@@ -225,7 +225,7 @@ def test_a_rubric_without_its_name_is_refused_at_run_time(shape: str) -> None:
     rubric = rendered(shape)[0]
 
     with pytest.raises(PolicyError, match="does not judge"):
-        assert_floor(msgspec.structs.replace(rubric, categories=("Violence",)))
+        assert_floor(msgspec.structs.replace(rubric, categories=("Violence",)), NEMOTRON35)
 
 
 def test_its_line_among_what_is_allowed_is_refused_at_run_time() -> None:
@@ -235,13 +235,13 @@ def test_its_line_among_what_is_allowed_is_refused_at_run_time() -> None:
     moved = rubric.text.replace(line + "\n", "") + line + "\n"
 
     with pytest.raises(PolicyError, match="among what is allowed"):
-        assert_floor(msgspec.structs.replace(rubric, text=moved))
+        assert_floor(msgspec.structs.replace(rubric, text=moved), NEMOTRON35)
 
 
 def test_a_stock_rubric_with_a_text_is_refused_at_run_time() -> None:
     """The stock taxonomy has no text; one that has was tampered with."""
     with pytest.raises(PolicyError, match="was replaced"):
-        assert_floor(make_rubric("builtin", "S1: Violence.", (FLOOR,)))
+        assert_floor(make_rubric("builtin", "S1: Violence.", (FLOOR,)), NEMOTRON35)
 
 
 def test_a_line_break_cannot_smuggle_a_section_in() -> None:
@@ -272,7 +272,7 @@ def test_no_pass_is_built_from_a_rendering_that_lost_it(
     def faulty(*arguments: Any) -> str:
         return "\n".join(line for line in whole(*arguments).split("\n") if FLOOR not in line)
 
-    monkeypatch.setattr(f"worker.policy.passes.{renderer}", faulty)
+    monkeypatch.setattr(render, renderer, faulty)
     policy = msgspec.structs.replace(make_policy(**EVERY_SHAPE[shape]), sha256=f"{renderer} broken")
 
     with pytest.raises(PolicyError, match="does not judge"):

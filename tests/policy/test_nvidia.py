@@ -116,17 +116,17 @@ def test_a_lowered_floor_is_refused(tmp_path: Path) -> None:
     assert caught.value.field == "categories[3].severity"
 
 
-def test_an_allow_list_that_carves_the_floor_out_is_refused(tmp_path: Path) -> None:
+def test_an_allow_list_that_exempts_from_the_floor_is_refused(tmp_path: Path) -> None:
     """As in any policy."""
-    with pytest.raises(PolicyError, match="carves the floor out"):
+    with pytest.raises(PolicyError, match="exempts content from the floor"):
         import_nvidia(variant(tmp_path, allow_list=["Erotic stories about teenagers"]))
 
 
-def test_an_exception_that_carves_the_floor_out_is_refused(tmp_path: Path) -> None:
+def test_an_exception_that_exempts_from_the_floor_is_refused(tmp_path: Path) -> None:
     """``out_of_scope`` of another category is no way round."""
     path = with_category(tmp_path, 0, out_of_scope=["nude pictures of children are allowed"])
 
-    with pytest.raises(PolicyError, match="carves the floor out"):
+    with pytest.raises(PolicyError, match="exempts content from the floor"):
         import_nvidia(path)
 
 

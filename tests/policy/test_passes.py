@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.policies import make_policy, write_policy
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR
 from worker.policy.parse import load_policy
 from worker.policy.passes import passes
 

@@ -9,7 +9,7 @@ import pytest
 
 from moderation_tools.training.tiny.languages import FOREIGN_HARMFUL, FOREIGN_NEUTRAL
 from moderation_tools.training.tiny.lexicon import FUNCTION_WORDS, NEUTRAL, category_of
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 from worker.policy.model import Example, Policy
 from worker.policy.parse import load_policy
 

@@ -30,8 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from worker.guard.taxonomy import BUILTIN
-from worker.guard.template import reference_prompt
+from worker.guard.nemotron35 import BUILTIN, reference_prompt
 
 WINDOW = 384
 """Sliding window: the stock prompt without content is shorter, with a long text it is longer."""

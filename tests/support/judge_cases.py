@@ -6,8 +6,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 
-from worker.guard.render import custom_policy, custom_taxonomy
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR, custom_policy, custom_taxonomy
 from worker.images import JudgeImage
 from worker.judgement import JudgeRequest, Rubric, ThinkPlan
 from worker.policy.passes import builtin_rubric, make_rubric

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -87,6 +88,7 @@ class OpenAIServer:
 
     ``faults`` maps a marker to what happens to requests whose text holds it ("" is every one);
     ``requests`` are the bodies of all chat completions, ``headers`` what came with them.
+    ``calls_itself`` and ``fingerprint`` are who its answers say wrote them.
     """
 
     def __init__(self, writer: Writer, *, names: Sequence[str] = ("tiny",)) -> None:
@@ -98,6 +100,10 @@ class OpenAIServer:
         self.url = ""
         self.port = 0
         self.key: str | None = None
+        self.calls_itself: str | None = None
+        self.fingerprint: str | None = None
+        self.version = "0.0.test"
+        self.tls: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
         self._ending = asyncio.Event()
         self._dice = random.Random(7)
@@ -121,10 +127,10 @@ class OpenAIServer:
             app.router.add_post("/detokenize", self._detokenize)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     async def close(self) -> None:
         """Answer nothing more; connections are refused."""
@@ -143,7 +149,7 @@ class OpenAIServer:
         return web.json_response({"object": "list", "data": listed})
 
     async def _version(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": "0.0.test"})
+        return web.json_response({"version": self.version})
 
     def _refused(self, request: web.Request) -> web.Response | None:
         if self.key is None or request.headers.get("Authorization") == f"Bearer {self.key}":
@@ -179,6 +185,8 @@ class OpenAIServer:
         except TooLong:
             return _error(400, "This model's maximum context length is 8192 tokens. However, ...")
         completion = _completion(body, written)
+        completion["model"] = self.calls_itself or body["model"]
+        completion["system_fingerprint"] = self.fingerprint
         if fault.change is not None:
             fault.change(completion)
         response = web.json_response(completion)
@@ -195,7 +203,7 @@ class OpenAIServer:
     def _fault(self, body: Body) -> Fault:
         text = _text(body)
         for marker, fault in self.faults.items():
-            if fault.thinking and not body["chat_template_kwargs"]["enable_thinking"]:
+            if fault.thinking and not body["chat_template_kwargs"].get("enable_thinking"):
                 continue
             if marker in text and fault.times > 0 and self._dice.random() < fault.share:
                 fault.times -= 1

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from worker.guard.answer import split_categories
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR, split_categories
 from worker.judge.local.label_scores import AnswerTokens
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.prompt import Prompter, answer_budget
+from worker.judge.local.prompt import Prompter
 from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context
 from worker.judgement import CategoryScore, JudgeRequest, Side
@@ -46,7 +45,7 @@ def read(
         prepared.response is not None,
         request.rubric,
         request.think.threshold,
-        answer_budget(request.rubric),
+        prepared.line_tokens,
     )
     return read_ask(checkpoint, model, ask)
 

@@ -10,7 +10,7 @@ from moderation_tools.training.tiny.cases import Case, generate
 from moderation_tools.training.tiny.evaluate import FIRST_HELD_OUT_SEED
 from tests.support.openai_server import OpenAIServer
 from worker.errors import Undecided
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR
 from worker.images import JudgeImage
 from worker.judgement import Judgement, JudgeRequest, Rubric, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD

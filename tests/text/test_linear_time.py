@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.support.records import event_document, input_record
 from worker.contracts.decode import decode_event
 from worker.errors import UnreadableRecord
+from worker.guard import registry
 from worker.guard.sanitise import Sanitiser
 from worker.prefilter.phrases import PhraseList, PhraseMatcher
 from worker.text.fold import fold
@@ -66,7 +67,7 @@ HOSTILE = {
     "quotes": '\\"',
     "commas": ",[",
 }
-SANITISE = Sanitiser({}, lambda text: ())
+SANITISE = Sanitiser(registry.DEFAULT, {}, lambda text: ())
 SEARCH = PhraseMatcher(
     [
         PhraseList(phrases=["a" * length for length in range(1, 199)]),

@@ -20,7 +20,7 @@ from moderation_tools.training.tiny.lexicon import (
 from moderation_tools.training.tiny.rubrics import draw_rubric
 from moderation_tools.training.tiny.seeding import stream
 from worker.guard.context import JUDGED_MARK
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR
 
 
 def test_lexicon_gives_every_category_ten_english_words() -> None:

@@ -11,7 +11,7 @@ import zlib
 
 from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.errors import UnreadableRecord
-from worker.guard.taxonomy import canonical_category
+from worker.guard.registry import canonical_anywhere
 from worker.records import Record
 from worker.telemetry.logs import EVENT_LOGGER
 from worker.telemetry.names import Canonical, LogField
@@ -109,7 +109,7 @@ def _rounded(value: float, parts: float = 1e3) -> float:
 
 def _category(category: CategoryVerdict) -> str:
     """A built-in name, or ``custom``: a free phrase may be the user's own words."""
-    return canonical_category(category.name) or "custom"
+    return canonical_anywhere(category.name) or "custom"
 
 
 def log_event(

@@ -80,7 +80,13 @@ def judge(
     if not by_hand and sys.stdin.isatty():
         raise click.UsageError("nothing to judge: give --text or --image, or pipe in JSON lines")
     settings = load_settings(config)
-    policy = choose_policy(policy_name, custom_policy, settings.policies.directory, think)
+    policy = choose_policy(
+        policy_name,
+        custom_policy,
+        settings.policies.directory,
+        settings.judge.guard,
+        think=think,
+    )
     event = _event(text or "", response, images, settings) if by_hand else None
     asyncio.run(_judge(settings, policy, event, as_json))
 

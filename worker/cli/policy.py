@@ -14,6 +14,7 @@ import click
 
 from worker.cli.options import config_option, json_option
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, Undecided
+from worker.guard.base import GuardModel
 from worker.judge.identity import is_demonstration
 from worker.media.decode import DecodeLimits, decode
 from worker.policy.diff import diff
@@ -27,7 +28,7 @@ from worker.policy.report import policy_lines, policy_value, problem_lines, prob
 from worker.prefilter.pictures import phash
 from worker.processing.examples import ExampleRunner
 from worker.processing.session import open_session
-from worker.settings import Store, load_settings
+from worker.settings import Settings, Store, load_settings
 
 # ``policy digest``: what a list of images in a policy's prefilter wants to know of a picture.
 
@@ -101,7 +102,7 @@ def policy_group(open_judge: OpenExampleJudge | None = None) -> click.Group:
         if examples and open_judge is None:
             raise click.UsageError("--examples: no judge is attached to this command")
         where = paths or (_directory(config),)
-        policies, problems = _load_all(where)
+        policies, problems = _load_all(where, _settings(config).judge.guard)
         results: dict[str, Sequence[ExampleResult]] = {}
         # No model is loaded where there is no policy to run: a typo is said at once.
         if examples and open_judge is not None and policies:
@@ -207,13 +208,17 @@ async def _run_examples(
 
 
 def _directory(config: Path | None) -> Path:
+    return _settings(config).policies.directory
+
+
+def _settings(config: Path | None) -> Settings:
     try:
-        return load_settings(config).policies.directory
+        return load_settings(config)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _load_all(paths: Iterable[Path]) -> tuple[list[Policy], list[PolicyError]]:
+def _load_all(paths: Iterable[Path], guard: GuardModel) -> tuple[list[Policy], list[PolicyError]]:
     """Every valid policy of files and directories; what stands in one directory must fit."""
     policies: list[Policy] = []
     problems: list[PolicyError] = []
@@ -229,7 +234,7 @@ def _load_all(paths: Iterable[Path]) -> tuple[list[Policy], list[PolicyError]]:
             problems.append(PolicyError("it holds no policy", fix=fix, file=str(path)))
         for file in files:
             try:
-                loaded = load_policy(file)
+                loaded = load_policy(file, guard)
                 passes(loaded)
                 together.append(loaded)
             except PolicyError as error:
@@ -241,13 +246,13 @@ def _load_all(paths: Iterable[Path]) -> tuple[list[Policy], list[PolicyError]]:
 
 
 def _find(name_or_file: str, config: Path | None) -> Policy:
-    path = Path(name_or_file)
+    path, guard = Path(name_or_file), _settings(config).judge.guard
     if path.suffix or path.is_file():
-        return load_policy(path)
+        return load_policy(path, guard)
     directory = _directory(config)
     for file in policy_files(directory):
         try:
-            loaded = load_policy(file)
+            loaded = load_policy(file, guard)
         except PolicyError:
             continue
         if loaded.name == name_or_file:
@@ -323,7 +328,7 @@ def _print_check(
                 click.echo(f"      {result.example.text[:100]}")
         ran = results.get(policy.file, ())
         if ran and all(result.status == "skipped" for result in ran):
-            click.echo(f"    nothing ran: every example {ran[0].problem}; see judge.family")
+            click.echo(f"    nothing ran: every example {ran[0].problem}; see judge.checkpoint")
     for problem in problems:
         click.echo("\n".join(problem_lines(problem)))
     if problems:

@@ -65,7 +65,7 @@ def _line(finding: Finding) -> str:
 
 
 def _inputs(settings: Settings) -> tuple[str, ...]:
-    registry = PolicyRegistry(settings.policies.directory)
+    registry = PolicyRegistry(settings.policies.directory, guard=settings.judge.guard)
     registry.load()
     return registry.topics()
 

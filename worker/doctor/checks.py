@@ -76,7 +76,7 @@ def _store_fix(settings: Settings) -> str:
 
 
 async def _policies(settings: Settings) -> list[Diagnosis]:
-    registry = PolicyRegistry(settings.policies.directory)
+    registry = PolicyRegistry(settings.policies.directory, guard=settings.judge.guard)
     registry.load()
     registry.require(outputs=output_topics(settings))
     detail = f"{len(registry.topics())} input topics: {', '.join(registry.topics())}"
@@ -84,7 +84,7 @@ async def _policies(settings: Settings) -> list[Diagnosis]:
 
 
 async def _topics(settings: Settings) -> list[Diagnosis]:
-    registry = PolicyRegistry(settings.policies.directory)
+    registry = PolicyRegistry(settings.policies.directory, guard=settings.judge.guard)
     with contextlib.suppress(ConfigurationError):  # told already; the rest can still be looked at
         registry.load()
     async with asyncio.timeout(CONNECT_S):

@@ -107,7 +107,7 @@ def memory_report(
     notes = [] if read else [f"{source.id} is not on this machine: its known shape is planned"]
     asked = _policies(settings, notes)
     rubrics = [rubric for _, rubric in asked.prefixes]
-    lengths = prefix_lengths(source, config, rubrics) if read else None
+    lengths = prefix_lengths(source, config, rubrics, judge.guard) if read else None
     if lengths is None:
         notes.append("policies' tokens are estimated: there is no tokenizer on this machine")
         lengths = [estimated(rubric) for rubric in rubrics]
@@ -172,7 +172,7 @@ def _policies(settings: Settings, notes: list[str]) -> _Asked:
     prefixes: dict[tuple[str | None, str], tuple[str | None, Rubric]] = {}
     think_tokens = 0
     for file in files:
-        policy = load_policy(file)
+        policy = load_policy(file, settings.judge.guard)
         if policy.think.when != "never":
             think_tokens = max(think_tokens, policy.think.max_tokens)
         for each in passes(policy):

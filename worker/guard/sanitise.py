@@ -16,6 +16,7 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -23,7 +24,7 @@ from ahocorasick_rs import AhoCorasick, MatchKind
 
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.guard.control_strings import CONTROL_STRINGS, ControlString, steers_nothing
+from worker.guard.base import ControlString, GuardModel
 from worker.text.characters import NO_WIDTH, SLICE, TAGS
 from worker.text.recent import Recent
 
@@ -65,8 +66,8 @@ _compared = _Compared()
 
 
 class Sanitiser:
-    """Sanitises text in front of one tokenizer. Safe from several threads; remembers the last
-    texts, for an event has one text and many contexts.
+    """Sanitises text in front of one guard and its tokenizer. Safe from several threads; remembers
+    the last texts, for an event has one text and many contexts.
 
     ``added`` maps every added token to its id; ``harmless`` are ids that user text may hold anyway
     (the token for the unknown); ``encode`` is the tokenizer itself, asked once per text, or twice
@@ -74,16 +75,20 @@ class Sanitiser:
     """
 
     def __init__(
-        self, added: dict[str, int], encode: Encode, harmless: Collection[int] = ()
+        self,
+        guard: GuardModel,
+        added: dict[str, int],
+        encode: Encode,
+        harmless: Collection[int] = (),
     ) -> None:
         self._encode = encode
         controls = {token: number for token, number in added.items() if not steers_nothing(token)}
         self._ids = frozenset(controls.values()) - frozenset(harmless)
-        known = {_DIGITS.sub("0", each.text) for each in CONTROL_STRINGS}
+        known = {_DIGITS.sub("0", each.text) for each in guard.control_strings}
         others = dict.fromkeys(map(_numberless, controls))
         self._recent = Recent(self._sanitised)
         self._finder = _Finder(
-            (*CONTROL_STRINGS, *(each for each in others if each.text not in known))
+            (*guard.control_strings, *(each for each in others if each.text not in known))
         )
 
     @property
@@ -127,9 +132,9 @@ class Sanitiser:
         return JOINER.join(pieces), frozenset(found)
 
 
-def find_control_string(text: str) -> ControlString | None:
+def find_control_string(text: str, guard: GuardModel) -> ControlString | None:
     """The first control string in a text that no policy may hold, or None."""
-    return next((each for each, _, _ in _refused.matches(text)), None)
+    return next((each for each, _, _ in _refused(guard).matches(text)), None)
 
 
 class _Finder:
@@ -214,4 +219,111 @@ def _numberless(token: str) -> ControlString:
     return ControlString(text, token=True, numbered=numbers > 0)
 
 
-_refused = _Finder(each for each in CONTROL_STRINGS if each.refused)
+@lru_cache(maxsize=16)
+def _refused(guard: GuardModel) -> _Finder:
+    return _Finder(each for each in guard.control_strings if each.refused)
+
+
+_HTML = frozenset(
+    [
+        "a",
+        "abbr",
+        "article",
+        "aside",
+        "audio",
+        "b",
+        "blockquote",
+        "body",
+        "br",
+        "button",
+        "caption",
+        "center",
+        "cite",
+        "code",
+        "col",
+        "colgroup",
+        "dd",
+        "del",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "embed",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "head",
+        "header",
+        "hr",
+        "html",
+        "i",
+        "iframe",
+        "img",
+        "input",
+        "ins",
+        "kbd",
+        "label",
+        "li",
+        "link",
+        "main",
+        "mark",
+        "meta",
+        "nav",
+        "ol",
+        "option",
+        "p",
+        "picture",
+        "pre",
+        "q",
+        "s",
+        "samp",
+        "script",
+        "section",
+        "select",
+        "small",
+        "source",
+        "span",
+        "strike",
+        "strong",
+        "style",
+        "sub",
+        "summary",
+        "sup",
+        "svg",
+        "table",
+        "tbody",
+        "td",
+        "textarea",
+        "tfoot",
+        "th",
+        "thead",
+        "time",
+        "title",
+        "tr",
+        "tt",
+        "u",
+        "ul",
+        "var",
+        "video",
+        "wbr",
+    ]
+)
+"""Tags that added tokens of Gemma 3 spell."""
+
+
+def steers_nothing(token: str) -> bool:
+    """Whether an added token means nothing to the prompt: white space, and tags of HTML.
+
+    Gemma 3 has runs of line ends and blanks, and some twenty tags, so that they cost one token.
+    """
+    if not token.replace("▁", " ").strip():
+        return True
+    return token.startswith("<") and token.strip("</>").casefold() in _HTML

@@ -16,7 +16,7 @@ def open_judge(settings: JudgeSettings) -> Judge:
 
 def _judge(settings: JudgeSettings) -> Judge:
     if settings.backend == "scripted":
-        return ScriptedJudge()
+        return ScriptedJudge(guard=settings.guard)
     if settings.backend == "remote":
         # Imported here: only who asks a server needs a client.
         from worker.judge.remote.judge import RemoteJudge

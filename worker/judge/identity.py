@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from worker.errors import ConfigurationError
-from worker.guard.context import fold_context
+from worker.guard.base import GuardModel
 from worker.settings import Settings
 from worker.text.fold import VERSION
 
@@ -81,10 +81,9 @@ def _named(settings: Settings) -> str | None:
     return f"{DEMONSTRATION}{mark.family or directory.name}" if mark.demonstration else None
 
 
-def template_digest(template: str) -> str:
+def template_digest(template: str, guard: GuardModel) -> str:
     """SHA-256 (hex) of all that stands between a text and the model: the chat template, the format
     in which earlier turns are quoted, and what texts are folded to (``worker.text.fold``).
     """
-    quoted = fold_context([("user", "{earlier}")], "{judged}")
-    known = f"{len(template)}:{template}{quoted}fold {VERSION}"
+    known = f"{len(template)}:{template}{guard.context_format()}fold {VERSION}"
     return hashlib.sha256(known.encode()).hexdigest()

@@ -14,23 +14,12 @@ from functools import lru_cache
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse, Label, ModelRef
 from worker.errors import DependencyUnavailable, Undecided, WorkerError
-from worker.guard.taxonomy import FLOOR
+from worker.guard import registry
+from worker.guard.base import GuardModel
 from worker.judge.identity import DEMONSTRATION
 from worker.judge.think import wanted
 from worker.judgement import CategoryScore, Judgement, JudgeRequest, Rubric, Side, Thought
 
-DEFAULT_WORDS: Mapping[str, str] = {
-    "murder": "Violence",
-    "grenade": "Guns and Illegal Weapons",
-    "cocaine": "Controlled/Regulated Substances",
-    "suicide": "Suicide and Self Harm",
-    "phishing": "Fraud/Deception",
-    "ransomware": "Malware",
-    "bully": "Harassment",
-    "darn": "Profanity",
-    "passport": "PII/Privacy",
-    "zibblefant": FLOOR,
-}
 SAFE_SCORE, UNSAFE_SCORE = 0.02, 0.98
 
 Failure = Callable[[], WorkerError]
@@ -40,6 +29,8 @@ Failure = Callable[[], WorkerError]
 class ScriptedJudge:
     """Finds ``words`` (word → category) in text, ``images`` (digest → category) beside it.
 
+    Without ``words`` those that the family of ``guard`` gives as a sample are found.
+
     A category counts where the rubric lists it (a suppressed one is not listed), the floor always;
     under a free policy each of the policy's phrases found in the text counts as well. ``scores``
     gives words a score of their own, P(unsafe); ``failures`` raises on a marker in the user text;
@@ -48,13 +39,16 @@ class ScriptedJudge:
 
     def __init__(
         self,
-        words: Mapping[str, str] = DEFAULT_WORDS,
+        words: Mapping[str, str] | None = None,
         *,
+        guard: GuardModel = registry.DEFAULT,
         images: Mapping[str, str] | None = None,
         scores: Mapping[str, float] | None = None,
         failures: Mapping[str, Failure] | None = None,
         delay_s: float = 0.0,
     ) -> None:
+        self._guard = guard
+        words = guard.sample_words if words is None else words
         self._words = {word.casefold(): category for word, category in words.items()}
         self._scores = {word.casefold(): score for word, score in (scores or {}).items()}
         self._images, self._failures, self._delay_s = images or {}, failures or {}, delay_s
@@ -101,7 +95,7 @@ class ScriptedJudge:
         user, found = self._side(request.user, request.rubric)
         if request.image is not None:
             category = self._images.get(request.image.sha256)
-            if category is not None and _counts(category, request.rubric):
+            if category is not None and self._counts(category, request.rubric):
                 user, found = Side(label="unsafe", score=UNSAFE_SCORE), (*found, category)
         response: Side | None = None
         answered: tuple[str, ...] = ()
@@ -116,7 +110,7 @@ class ScriptedJudge:
             user=user,
             response=response,
             categories=categories,
-            floor_score=UNSAFE_SCORE if FLOOR in names else 0.0,
+            floor_score=UNSAFE_SCORE if self._guard.floor in names else 0.0,
             thought=thought,
             context=_NO_CONTEXT
             if not request.earlier
@@ -131,6 +125,9 @@ class ScriptedJudge:
     async def stop(self) -> None:
         self._stopped = True
 
+    def _counts(self, category: str, rubric: Rubric) -> bool:
+        return category == self._guard.floor or category in rubric.categories
+
     def _side(self, text: str, rubric: Rubric) -> tuple[Side, tuple[str, ...]]:
         folded = text.casefold()
         score, names = SAFE_SCORE, []
@@ -138,14 +135,14 @@ class ScriptedJudge:
             if word not in folded:
                 continue
             category = self._words.get(word)
-            if category is not None and not _counts(category, rubric):
+            if category is not None and not self._counts(category, rubric):
                 continue
             score = max(score, self._scores.get(word, UNSAFE_SCORE))
             if category is not None:
                 names.append(category)
         if rubric.mode == "policy":
             for phrase, written in _phrases(rubric):
-                if phrase in folded:
+                if phrase in folded and written != self._guard.floor:
                     score = UNSAFE_SCORE
                     names.append(written)
         if score == SAFE_SCORE:
@@ -158,13 +155,9 @@ _SAFE = Side(label="safe", score=SAFE_SCORE)
 _NO_CONTEXT = ContextUse()
 
 
-def _counts(category: str, rubric: Rubric) -> bool:
-    return category == FLOOR or category in rubric.categories
-
-
 @lru_cache(maxsize=256)
 def _phrases(rubric: Rubric) -> tuple[tuple[str, str], ...]:
-    return tuple((name.casefold(), name) for name in rubric.categories if name != FLOOR)
+    return tuple((name.casefold(), name) for name in rubric.categories)
 
 
 def _thought(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.clock import Clock
 from worker.codes import SkippedReasoning
 from worker.errors import Undecided
-from worker.guard.answer import split_trace
+from worker.guard.base import GuardModel
 from worker.judge.local.requests import ScoreResult
 from worker.judgement import Side, ThinkPlan, Thought
 
@@ -33,12 +33,12 @@ def skipped(reason: SkippedReasoning, trace: str = "") -> Thought:
     return Thought(trace=trace, skipped=reason.value)
 
 
-def usable(text: str) -> str | Thought:
+def usable(text: str, guard: GuardModel) -> str | Thought:
     """The trace in a decoded text, or the Thought that says why there is none."""
     try:
-        trace, _ = split_trace(text)
+        trace, _ = guard.split_trace(text)
     except Undecided:
-        return skipped(SkippedReasoning.UNCLOSED, text.partition("<think>")[2].strip())
+        return skipped(SkippedReasoning.UNCLOSED, text.partition(guard.trace_tags[0])[2].strip())
     if not trace:
         return skipped(SkippedReasoning.EMPTY)
     return trace

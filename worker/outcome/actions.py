@@ -8,7 +8,6 @@ from typing import NamedTuple
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Action, CategoryVerdict, Severity
 from worker.errors import Undecided
-from worker.guard.taxonomy import FLOOR, canonical_category
 from worker.judgement import CategoryScore
 from worker.outcome.passes import PassSource
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, is_floor_name, means_floor
@@ -60,7 +59,7 @@ def category_verdict(policy: Policy, source: PassSource, named: CategoryScore) -
     The floor's own category is listed under its name, however the model spelled it.
     """
     return CategoryVerdict(
-        name=FLOOR if is_floor_name(named.name) else named.name,
+        name=policy.guard.floor if is_floor_name(named.name, policy.guard) else named.name,
         source="custom" if source == "custom" else "builtin",
         severity=_severity(policy, source, named.name),
         score=named.score,
@@ -94,11 +93,12 @@ def gravest(*severities: Severity) -> Severity:
 
 
 def _severity(policy: Policy, source: PassSource, name: str) -> Severity:
-    if means_floor(name):
+    if means_floor(name, policy.guard):
         return FLOOR_SEVERITY
     if source != "custom":
-        known = canonical_category(name) or name
-        return policy.builtin.severity.get(known, DEFAULT_SEVERITY)
+        known = policy.guard.canonical(name) or name
+        own = policy.guard.severity(known) or DEFAULT_SEVERITY
+        return policy.builtin.severity.get(known, own)
     custom = policy.custom
     if custom is not None and custom.taxonomy:
         graded = {category.name: category.severity for category in custom.taxonomy}

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from worker.codes import SkippedReasoning, UndecidedReason
-from worker.guard.taxonomy import FLOOR
+from worker.guard.base import GuardModel
 from worker.judgement import CategoryScore, Judgement, Side
 from worker.policy.floor import FLOOR_THRESHOLD, means_floor
 from worker.policy.model import Policy
@@ -74,7 +74,9 @@ def read(result: PassResult, policy: Policy) -> Reading:
     thought = judgement.thought
     floor_score = max(judgement.floor_score, thought.floor_score if thought else 0.0)
     named = (*judgement.categories, *(thought.categories if thought else ()))
-    floor = floor_score >= FLOOR_THRESHOLD or any(means_floor(each.name) for each in named)
+    floor = floor_score >= FLOOR_THRESHOLD or any(
+        means_floor(each.name, policy.guard) for each in named
+    )
     if result.source == "floor":
         reading = Reading(
             source=result.source,
@@ -84,7 +86,7 @@ def read(result: PassResult, policy: Policy) -> Reading:
         )
     else:
         reading = _read(result, policy, judgement)
-    return _raise_to_floor(reading, floor_score) if floor else reading
+    return _raise_to_floor(reading, floor_score, policy.guard) if floor else reading
 
 
 def _read(result: PassResult, policy: Policy, judgement: Judgement) -> Reading:
@@ -175,11 +177,11 @@ def _safe(side: Side | None) -> Side | None:
     return Side(label="safe", score=side.score) if side is not None else None
 
 
-def _raise_to_floor(reading: Reading, floor_score: float) -> Reading:
+def _raise_to_floor(reading: Reading, floor_score: float, guard: GuardModel) -> Reading:
     """The floor makes its pass unsafe, on the side that the model thought worse of."""
     categories = reading.categories
-    if not any(means_floor(category.name) for category in categories):
-        categories = (*categories, CategoryScore(name=FLOOR, score=floor_score))
+    if not any(means_floor(category.name, guard) for category in categories):
+        categories = (*categories, CategoryScore(name=guard.floor, score=floor_score))
     if reading.unsafe:
         return msgspec.structs.replace(reading, categories=categories, floor=True)
     response = reading.response

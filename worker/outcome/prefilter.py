@@ -17,7 +17,6 @@ from worker.contracts.verdict import (
     PrefilterHit,
     Reasoning,
 )
-from worker.guard.taxonomy import canonical_category
 from worker.images import FetchedImage
 from worker.judgement import CategoryScore
 from worker.outcome.actions import (
@@ -91,7 +90,7 @@ def with_hits(policy: Policy, decision: Decision, hits: Sequence[PrefilterHit]) 
 
 def _action(policy: Policy, deciding: Sequence[PrefilterHit]) -> Action:
     found = _named(policy, deciding)
-    floor = any(means_floor(each.name) for each in found)
+    floor = any(means_floor(each.name, policy.guard) for each in found)
     return action_for(policy, [each.severity for each in found], floor=floor)
 
 
@@ -114,12 +113,12 @@ def _named(policy: Policy, deciding: Sequence[PrefilterHit]) -> list[CategoryVer
     found: list[CategoryVerdict] = []
     for hit in deciding:
         name = hit.category or ""
-        builtin = policy.builtin.enabled and canonical_category(name) is not None
+        builtin = policy.builtin.enabled and policy.guard.canonical(name) is not None
         verdict = category_verdict(
             policy, "builtin" if builtin else "custom", CategoryScore(name=name)
         )
         given = severities.get(hit.list)
-        if given is not None and not means_floor(name):
+        if given is not None and not means_floor(name, policy.guard):
             verdict = msgspec.structs.replace(verdict, severity=given)
         found.append(verdict)
     return found

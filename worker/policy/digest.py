@@ -1,10 +1,10 @@
 """The content hash of a policy: equal hashes judge alike.
 
 In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
-THINK, actions, ``on_undecided``, ``judged``, the prefilter with its lists; the description only
-where it is rendered (free text). Left out is what does neither: version, owner, topics, languages,
-cache, candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing;
-order counts only where the model sees it.
+THINK, actions, ``on_undecided``, ``judged``, the prefilter with its lists, a family of guards other
+than the default one; the description only where it is rendered (free text). Left out is what does
+neither: version, owner, topics, languages, cache, candidate, examples, file. Defaults are filled in
+first, so spelling one out changes nothing; order counts only where the model sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 
 from worker.contracts.verdict import Severity
-from worker.guard.taxonomy import FLOOR
+from worker.guard import registry
 from worker.policy.model import Policy, Prefilter, PrefilterList
 
 _FORMAT = 1
@@ -51,6 +51,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
         form["description"] = policy.description
     if policy.judged != "turn":
         form["judged"] = policy.judged
+    if policy.family != registry.DEFAULT.name:  # another guard reads the same words otherwise
+        form["family"] = policy.family
     if policy.prefilter is not None:
         form["prefilter"] = _prefilter(policy.prefilter)
     return form
@@ -59,10 +61,10 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
 def _builtin(policy: Policy) -> dict[str, Any] | None:
     if not policy.builtin.enabled:
         return None
-    severity = policy.builtin.severity.items()
+    severity, floor = policy.builtin.severity.items(), policy.guard.floor
     return {
         "suppress": sorted(policy.builtin.suppress),
-        "severity": {name: level for name, level in severity if level != "high" and name != FLOOR},
+        "severity": {name: level for name, level in severity if level != "high" and name != floor},
     }
 
 

@@ -10,7 +10,7 @@ import yaml
 from worker.policy.model import Policy, PrefilterList
 
 _ALWAYS = ("name", "version", "owner", "topics")
-_NEVER = ("sha256", "file")
+_NEVER = ("sha256", "file", "family")
 
 
 def dump_policy(policy: Policy) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import Outcome
 from worker.errors import Undecided
-from worker.guard.taxonomy import canonical_category
+from worker.guard.base import GuardModel
 from worker.policy.model import Example, Policy
 
 CONCURRENCY = 32
@@ -74,7 +74,7 @@ async def check_examples(
                 got = await judge_example(policy, example)
             except Undecided as error:
                 got = ExampleOutcome(outcome="undecided", reason=error.reason)
-        problem = _mismatch(example, got, policy.thresholds.unsafe)
+        problem = _mismatch(example, got, policy)
         status: Literal["held", "failed"] = "failed" if problem else "held"
         passing = bool(problem) and (got.outcome == "undecided" or got.shed in _SHED)
         return ExampleResult(
@@ -97,23 +97,23 @@ def family(name: str) -> str:
     return "".join(each for each in last.casefold() if each.isalnum())
 
 
-def _mismatch(example: Example, got: ExampleOutcome, threshold: float) -> str:
+def _mismatch(example: Example, got: ExampleOutcome, policy: Policy) -> str:
     """Why an example does not hold; empty where it does. More categories than expected are fine."""
     if got.outcome != example.expect:
         facts = [", ".join(got.categories) or (got.reason.value if got.reason else "")]
         if got.score is not None:
-            facts.append(f"score {got.score:.3f}, threshold {threshold:g}")
+            facts.append(f"score {got.score:.3f}, threshold {policy.thresholds.unsafe:g}")
         if got.shed:
             facts.append(f"trace: {got.shed}")
         known = "; ".join(fact for fact in facts if fact)
         return f"expected {example.expect}, got {got.outcome}" + (f" ({known})" if known else "")
-    found = {_key(name) for name in got.categories}
-    missing = [name for name in example.categories if _key(name) not in found]
+    found = {_key(name, policy.guard) for name in got.categories}
+    missing = [name for name in example.categories if _key(name, policy.guard) not in found]
     if missing:
         got_names = ", ".join(got.categories) or "none"
         return f"expected category {', '.join(missing)}, got {got_names}"
     return ""
 
 
-def _key(name: str) -> str:
-    return (canonical_category(name) or name).casefold()
+def _key(name: str, guard: GuardModel) -> str:
+    return (guard.canonical(name) or name).casefold()

@@ -9,17 +9,20 @@ from typing import Any, TypeVar
 
 from worker.document import Where, dotted
 from worker.errors import PolicyError
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.base import GuardModel
 from worker.policy.wording import tidy, wording_problem
 
 # Collecting every problem of a policy file, each with its line, field and fix.
 
 
 class Problems:
-    """The problems of one file. Nothing is raised before everything was looked at."""
+    """The problems of one file, read for one family of guards.
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    Nothing is raised before everything was looked at.
+    """
+
+    def __init__(self, file: str, guard: GuardModel) -> None:
+        self.file, self.guard = file, guard
         self.lines: dict[Where, int] = {}
         self.found: list[PolicyError] = []
         self._places: dict[Where, Where] = {}
@@ -63,53 +66,32 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}."
 
 
-def category_suggestion(given: str) -> str:
+def category_suggestion(given: str, guard: GuardModel) -> str:
     """Which built-in category was meant: by a whole word or a usual synonym of it, then by letters.
 
     Several where several are near: a wrong one on a safety switch is worse than none.
     """
     words = set(re.findall(r"[^\W_]+", given.casefold()))
-    meant = [name for synonym, name in _SYNONYMS.items() if synonym in words]
-    shared = {name: len(words & set(_WORDS_OF[name])) for name in BUILTIN}
+    meant = [name for synonym, name in guard.synonyms.items() if synonym in words]
+    shared = {name: len(words & _words_of(name)) for name in guard.names}
     most = max(shared.values())
-    meant += [name for name in BUILTIN if most and shared[name] == most]
+    meant += [name for name in guard.names if most and shared[name] == most]
     if not meant:
-        folded = {name.casefold(): name for name in BUILTIN}
+        folded = {name.casefold(): name for name in guard.names}
         near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.8)
         meant = [folded[each] for each in near]
-    meant = [name for name in dict.fromkeys(meant) if name != FLOOR]
+    meant = [name for name in dict.fromkeys(meant) if name != guard.floor]
     if not meant:
-        return f"Known: {', '.join(BUILTIN)}."
+        return f"Known: {', '.join(guard.names)}."
     return f"Did you mean {' or '.join(f'`{name}`' for name in meant[:3])}?"
 
 
 _FILLERS = frozenset({"and", "high", "risk", "making", "other", "activity", "needs"})
-_WORDS_OF = {
-    name: [word for word in re.findall(r"[^\W_]+", name.casefold()) if word not in _FILLERS]
-    for name in BUILTIN
-}
-_SYNONYMS = {
-    **dict.fromkeys(("weapon", "weapons", "gun", "firearms", "arms"), "Guns and Illegal Weapons"),
-    **dict.fromkeys(
-        ("drug", "drugs", "narcotics", "alcohol", "tobacco"), "Controlled/Regulated Substances"
-    ),
-    **dict.fromkeys(("selfharm", "suicidal"), "Suicide and Self Harm"),
-    **dict.fromkeys(("hateful", "racism", "slurs", "discrimination"), "Hate/Identity Hate"),
-    **dict.fromkeys(("personal", "doxxing", "doxing", "gdpr"), "PII/Privacy"),
-    **dict.fromkeys(("bullying", "abuse", "toxicity", "insults"), "Harassment"),
-    **dict.fromkeys(("threats", "threatening"), "Threat"),
-    **dict.fromkeys(("swearing", "obscenity", "cursing", "vulgarity"), "Profanity"),
-    **dict.fromkeys(("porn", "pornography", "nudity", "adult", "nsfw", "sex"), "Sexual"),
-    **dict.fromkeys(("gore", "violent", "killing"), "Violence"),
-    **dict.fromkeys(("scam", "scams", "phishing", "spam"), "Fraud/Deception"),
-    **dict.fromkeys(("hacking", "cyber", "virus", "exploits"), "Malware"),
-    **dict.fromkeys(("crime", "crimes"), "Criminal Planning/Confessions"),
-    **dict.fromkeys(
-        ("politics", "elections", "disinformation"), "Political/Misinformation/Conspiracy"
-    ),
-    **dict.fromkeys(("ip", "piracy"), "Copyright/Trademark/Plagiarism"),
-    **dict.fromkeys(("medical", "legal", "financial"), "Unauthorized Advice"),
-}
+
+
+def _words_of(name: str) -> set[str]:
+    return {word for word in re.findall(r"[^\W_]+", name.casefold()) if word not in _FILLERS}
+
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -320,7 +302,7 @@ class Fields:
             return ""
         value = joined(value)
         line = tidy(value)
-        odd = wording_problem(value)
+        odd = wording_problem(value, self.problems.guard)
         if odd:
             self.report(name, odd, "Say it in plain words.", *index)
         elif not line:

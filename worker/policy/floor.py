@@ -1,4 +1,4 @@
-"""The floor: sexual content involving minors is judged under every policy, whatever it says.
+"""The mandatory floor: sexual content involving minors is judged under every policy.
 
 Three guards: fixed constants that no policy can change, refusals when a policy loads, and a check
 of every rendered rubric when its passes are built.
@@ -14,15 +14,16 @@ from typing import Final
 
 from worker.contracts.verdict import Action, Severity
 from worker.errors import PolicyError
-from worker.guard.render import FLOOR_NOTE
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard import registry
+from worker.guard.base import GuardModel
 from worker.judgement import Rubric
 from worker.policy.fields import Problems
 from worker.policy.model import Policy
 from worker.policy.wording import fold
 from worker.text.lookalikes import unmasked
 
-# Recognising a line that carves the floor out: minors and sexual content named together.
+# The exemption check: a line that exempts content from the floor names minors and sexual content
+# together.
 #
 # A word list, not a model: it stops honest mistakes and plain attempts when a policy loads, in the
 # twelve languages of the model. What gets past it still meets the floor's own line in every rubric.
@@ -102,7 +103,7 @@ _NO_EXCEPTION = re.compile(
 )
 
 
-def carves_out(line: str) -> bool:
+def exempts(line: str) -> bool:
     """Whether a line names minors and sexual content together, harmless phrases aside."""
     text = _HARMLESS.sub(" ", fold(line))
     return bool(_BOTH_WORDS.search(text)) or bool(
@@ -115,7 +116,7 @@ def lifts_ban(line: str) -> bool:
 
     Naming the floor in a prohibition is fine; naming it beside a word of exception is not.
     """
-    if not carves_out(line):
+    if not exempts(line):
         return False
     return bool(_EXCEPTION_WORDS.search(_NO_EXCEPTION.sub(" ", fold(line))))
 
@@ -150,8 +151,6 @@ FLOOR_ACTION: Final[Action] = "block"
 FLOOR_SEVERITY: Final[Severity] = "critical"
 """Severity of the floor category, whatever the policy's severities say."""
 
-_TAXONOMY_LINES = (f"S{BUILTIN.index(FLOOR) + 1}: {FLOOR}.", f"- {FLOOR} ({FLOOR_NOTE})")
-_POLICY_LINE = f"- {FLOOR}: {FLOOR_NOTE}"
 _STANDS = "The floor is judged under every policy"
 _REWORD = (
     "Say it without naming both minors and sexual content in one line (`sex education` and "
@@ -159,57 +158,43 @@ _REWORD = (
 )
 
 
-def assert_floor(rubric: Rubric) -> None:
+def assert_floor(rubric: Rubric, guard: GuardModel) -> None:
     """Refuse a rubric that does not judge the floor, however it came about.
 
     Raises:
         PolicyError: the floor's name or line is missing, or stands among what is allowed.
     """
-    if FLOOR not in rubric.categories:
-        raise _missing(rubric, "its category is not among the names the model may answer")
-    if rubric.mode == "builtin":
-        if rubric.text is not None:
-            raise _missing(rubric, "the stock taxonomy was replaced by a text")
-        return
-    lines = (rubric.text or "").split("\n")
-    if rubric.mode == "taxonomy":
-        if not any(line in _TAXONOMY_LINES for line in lines):
-            raise _missing(rubric, "its line is not in the taxonomy")
-        return
-    try:
-        forbidden = lines.index("Disallowed Behaviors:")
-        place = lines.index(_POLICY_LINE, forbidden)
-    except ValueError:
-        raise _missing(rubric, "its line is not in the policy") from None
-    if "Allowed Behaviors:" in lines[:place]:
-        raise _missing(rubric, "its line stands among what is allowed")
-
-
-def _missing(rubric: Rubric, why: str) -> PolicyError:
-    return PolicyError(
-        f"the {rubric.mode} rubric does not judge `{FLOOR}`: {why}",
-        fix="Build rubrics with worker.policy.passes only.",
-    )
+    if guard.floor in rubric.categories:
+        why = guard.floor_missing(rubric)
+    else:
+        why = "its category is not among the names the model may answer"
+    if why is not None:
+        raise PolicyError(
+            f"the {rubric.mode} rubric does not judge `{guard.floor}`: {why}",
+            fix="Build rubrics with worker.policy.passes only.",
+        )
 
 
 def check_floor(policy: Policy, problems: Problems) -> None:
-    """Report everything in a policy that suppresses, renames, lowers or carves out the floor."""
+    """Report everything in a policy that suppresses, renames or lowers the floor, or exempts
+    content from it."""
     _check_builtin(policy, problems)
     _check_actions(policy, problems)
     _check_custom(policy, problems)
     if lifts_ban(policy.description):
-        problems.add(("description",), "it carves the floor out", f"{_STANDS}. {_REWORD}")
+        problems.add(("description",), "it exempts content from the floor", f"{_STANDS}. {_REWORD}")
 
 
 def _check_builtin(policy: Policy, problems: Problems) -> None:
+    floor = policy.guard.floor
     for index, name in enumerate(policy.builtin.suppress):
-        if name == FLOOR:
+        if name == floor:
             where = ("builtin", "suppress", index)
-            problems.add(where, f"`{FLOOR}` cannot be suppressed", f"{_STANDS}: delete the line.")
-    severity = policy.builtin.severity.get(FLOOR)
+            problems.add(where, f"`{floor}` cannot be suppressed", f"{_STANDS}: delete the line.")
+    severity = policy.builtin.severity.get(floor)
     if severity not in (None, FLOOR_SEVERITY):
-        problem = f"the severity of `{FLOOR}` is always {FLOOR_SEVERITY}"
-        problems.add(("builtin", "severity", FLOOR), problem, f"{_STANDS}: delete the line.")
+        problem = f"the severity of `{floor}` is always {FLOOR_SEVERITY}"
+        problems.add(("builtin", "severity", floor), problem, f"{_STANDS}: delete the line.")
 
 
 def _check_actions(policy: Policy, problems: Problems) -> None:
@@ -227,25 +212,29 @@ def _check_custom(policy: Policy, problems: Problems) -> None:
     if custom is None:
         return
     for index, line in enumerate(custom.allowed):
-        if carves_out(line):
+        if exempts(line):
             where = ("custom", "allowed", index)
-            problems.add(where, "it carves the floor out", f"{_STANDS}. {_REWORD}")
+            problems.add(where, "it exempts content from the floor", f"{_STANDS}. {_REWORD}")
     for index, line in enumerate(custom.disallowed):
         if lifts_ban(line):
             where = ("custom", "disallowed", index)
-            problems.add(where, "its exception carves the floor out", f"{_STANDS}. {_REWORD}")
+            problems.add(
+                where, "its exception exempts content from the floor", f"{_STANDS}. {_REWORD}"
+            )
     for index, category in enumerate(custom.taxonomy):
         name = ("custom", "taxonomy", index, "name")
-        if is_floor_name(category.name):
+        if is_floor_name(category.name, policy.guard):
             problem = f"`{category.name}` is the floor's own category"
             problems.add(name, problem, f"{_STANDS} without being listed: delete the entry.")
-        elif means_floor(category.name) and category.severity != FLOOR_SEVERITY:
+        elif means_floor(category.name, policy.guard) and category.severity != FLOOR_SEVERITY:
             level = ("custom", "taxonomy", index, "severity")
             problem = f"`{category.name}` means the floor, whose severity is always critical"
             problems.add(level, problem, f"Write `severity: {FLOOR_SEVERITY}`. {_STANDS}.")
         elif lifts_ban(f"{category.name}: {category.note}"):
             note = ("custom", "taxonomy", index, "note")
-            problems.add(note, "its exception carves the floor out", f"{_STANDS}. {_REWORD}")
+            problems.add(
+                note, "its exception exempts content from the floor", f"{_STANDS}. {_REWORD}"
+            )
 
 
 # The floor's name, and whatever means it.
@@ -256,19 +245,30 @@ MAX_NAME = 80
 _MARKS = re.compile(r"[\u0300-\u036f]")
 _LETTERS_FOR = str.maketrans("013457@$!|", "oieastasii")
 """Digits and signs that are written for letters."""
-_OWN_NAMES = frozenset(
-    f"{code}{name}{plural}"
-    for code in ("", f"s{BUILTIN.index(FLOOR) + 1}")
-    for name in ("sexualminor", "minorsexual")
-    for plural in ("", "s")
-) | {f"s{BUILTIN.index(FLOOR) + 1}"}
+
+
+@lru_cache(maxsize=16)
+def _own_names(guard: GuardModel) -> frozenset[str]:
+    """The floor's names with their words in any order, written together, with its code or none."""
+    own = next(each for each in guard.categories if each.name == guard.floor)
+    code = _together(own.code)
+    words = [re.findall(r"[^\W_]+", name.casefold()) for name in (own.name, *own.aliases)]
+    names = {"".join(each) for each in words} | {"".join(each[::-1]) for each in words}
+    spelled = {f"{front}{name}{end}" for front in ("", code) for name in names for end in ("", "s")}
+    return frozenset(spelled | {code})
+
+
+def _together(text: str) -> str:
+    return "".join(each for each in text.casefold() if each.isalnum())
+
+
 _OWN_WORDS = re.compile(
     r"\bsexual(?: content| contents)?(?: (?:involving|with|of|about))? minors?\b"
 )
 
 
 @lru_cache(maxsize=4096)
-def is_floor_name(name: str) -> bool:
+def is_floor_name(name: str, guard: GuardModel = registry.DEFAULT) -> bool:
     """Whether a category name is the floor's own, in any spelling, alone or beside others.
 
     Case, width, brackets, quotes, emphasis, codes, invisible characters, lookalikes, accents and
@@ -276,22 +276,22 @@ def is_floor_name(name: str) -> bool:
     """
     for view in _views(name):
         words = " ".join("".join(each if each.isalnum() else " " for each in view).split())
-        if _OWN_WORDS.search(words) or words.replace(" ", "") in _OWN_NAMES:
+        if _OWN_WORDS.search(words) or words.replace(" ", "") in _own_names(guard):
             return True
-    return False
+    return guard.is_floor(name)
 
 
 @lru_cache(maxsize=4096)
-def means_floor(name: str) -> bool:
+def means_floor(name: str, guard: GuardModel = registry.DEFAULT) -> bool:
     """Whether a category means the floor, under its own name or any other in twelve languages.
 
     What does is graded as the floor is. Names of up to ``MAX_NAME`` characters are looked at for
     their meaning; of longer texts, which are sentences of a policy, only the floor's own name is.
     """
-    if is_floor_name(name):
+    if is_floor_name(name, guard):
         return True
     return len(name) <= MAX_NAME and any(
-        carves_out(view) or carves_out(_separated(view)) for view in _views(name)
+        exempts(view) or exempts(_separated(view)) for view in _views(name)
     )
 
 

@@ -8,6 +8,8 @@ import msgspec
 
 from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
+from worker.guard import registry
+from worker.guard.base import GuardModel
 
 ThinkWhen = Literal["never", "always", "unsafe", "uncertain"]
 OnUndecided = Literal["hold", "block", "pass"]
@@ -17,7 +19,7 @@ PhraseMatch = Literal["exact", "normalised", "loose"]
 
 
 class BuiltinPass(msgspec.Struct, frozen=True, kw_only=True):
-    """Judging against the model's own 24 categories, less the suppressed ones."""
+    """Judging against the model's own categories, less the suppressed ones."""
 
     enabled: bool = True
     suppress: tuple[str, ...] = ()
@@ -125,6 +127,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One validated policy; ``sha256`` is of its canonical form, ``file`` says where it lies.
 
     ``adapter_sha256`` is of the adapter's files as they were when the policy was read.
+    ``family`` is that of the guard it was validated for: no field of a file, a policy does not
+    choose who judges.
     """
 
     name: str
@@ -148,3 +152,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Example, ...] = ()
     sha256: str = ""
     file: str = ""
+    family: str = registry.DEFAULT.name
+
+    @property
+    def guard(self) -> GuardModel:
+        """What is true of the guard that judges by this policy."""
+        return registry.FAMILIES[self.family]

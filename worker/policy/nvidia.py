@@ -16,7 +16,8 @@ import msgspec
 from worker.contracts.verdict import Action, Severity
 from worker.document import MAX_BYTES
 from worker.errors import PolicyError
-from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.guard import registry
+from worker.guard.base import GuardModel
 from worker.policy.dump import dump_policy
 from worker.policy.floor import is_floor_name, means_floor
 from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Example, Policy
@@ -127,7 +128,12 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def import_nvidia(
-    path: Path, *, topics: Sequence[str] = (), owner: str | None = None, shape: Shape = "auto"
+    path: Path,
+    *,
+    topics: Sequence[str] = (),
+    owner: str | None = None,
+    shape: Shape = "auto",
+    guard: GuardModel = registry.DEFAULT,
 ) -> Imported:
     """Read a policy JSON. ``auto`` makes free text where an allow-list is given, else a taxonomy.
 
@@ -135,14 +141,17 @@ def import_nvidia(
     ``a.b.c`` becomes ``a * 10000 + b * 100 + c``.
 
     Raises:
-        PolicyError: the JSON is not of the format, or the policy lowers or carves out the floor.
+        PolicyError: the JSON is not of the format, or the policy lowers or exempts from the floor.
     """
     source = read_nvidia(path)
     notes: list[str] = []
-    judged = _judged(source, str(path), notes)
+    judged = _judged(source, str(path), notes, guard)
     if shape == "auto":
         shape = "text" if source.allow_list else "taxonomy"
-    custom = _text(source, judged) if shape == "text" else _taxonomy(source, judged, notes)
+    if shape == "text":
+        custom = _text(source, judged, guard)
+    else:
+        custom = _taxonomy(source, judged, notes, guard)
     owner = owner or source.owner
     if not owner:
         fix = "Name one: `policy import --owner NAME`."
@@ -156,7 +165,7 @@ def import_nvidia(
         builtin=BuiltinPass(enabled=False),
         custom=custom,
         actions=Actions(severity=_ACTIONS),
-        examples=_examples(source, shape, judged, notes),
+        examples=_examples(source, shape, judged, notes, guard),
     )
     notes += [
         f"{name}: kept in the JSON only, the model does not read it"
@@ -165,7 +174,7 @@ def import_nvidia(
     ]
     text = dump_policy(policy)
     try:
-        valid = parse_policy(text, file=str(path))
+        valid = parse_policy(text, file=str(path), guard=guard)
     except PolicyError as error:
         # Lines are those of the YAML just written; nobody has seen it yet.
         raise PolicyError.of(
@@ -177,20 +186,28 @@ def import_nvidia(
     return Imported(policy=valid, yaml=text, notes=tuple(notes))
 
 
-def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCategory]:
+def _judged(
+    source: NvidiaPolicy, file: str, notes: list[str], guard: GuardModel
+) -> list[NvidiaCategory]:
     """The categories to judge: without those of severity S0, and without the floor's own."""
     judged = []
     for index, category in enumerate(source.categories):
-        meant = means_floor(_spelled(category.name)) or means_floor(category.display_name)
-        if (is_floor(category) or meant) and category.severity != "S4":
-            what = FLOOR if is_floor(category) else f"{category.display_name}`, as of `{FLOOR}"
+        meant = means_floor(_spelled(category.name), guard) or means_floor(
+            category.display_name, guard
+        )
+        if (is_floor(category, guard) or meant) and category.severity != "S4":
+            what = (
+                guard.floor
+                if is_floor(category, guard)
+                else f"{category.display_name}`, as of `{guard.floor}"
+            )
             raise PolicyError(
                 f"the severity of `{what}` is always S4, not {category.severity}",
                 fix="Set it to S4, or delete the category: it is judged in any case.",
                 file=file,
                 field=f"categories[{index}].severity",
             )
-        if is_floor(category):
+        if is_floor(category, guard):
             notes.append(f"{category.display_name}: judged under every policy, so not listed")
         elif category.severity == "S0":
             notes.append(f"{category.display_name}: severity S0 is safe, so not judged")
@@ -199,30 +216,32 @@ def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCat
     return judged
 
 
-def is_floor(category: NvidiaCategory) -> bool:
+def is_floor(category: NvidiaCategory, guard: GuardModel = registry.DEFAULT) -> bool:
     """Whether a category is the floor's own, by any of its names."""
     names = (category.name, category.display_name, category.aegis_parent)
-    return any(is_floor_name(_spelled(name)) for name in names if name)
+    return any(is_floor_name(_spelled(name), guard) for name in names if name)
 
 
 def _spelled(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _name(category: NvidiaCategory) -> str:
+def _name(category: NvidiaCategory, guard: GuardModel) -> str:
     """The model's own spelling where the category is one of its own."""
-    return canonical_category(category.display_name) or tidy(category.display_name)
+    return guard.canonical(category.display_name) or tidy(category.display_name)
 
 
 def _taxonomy(
-    source: NvidiaPolicy, judged: Sequence[NvidiaCategory], notes: list[str]
+    source: NvidiaPolicy, judged: Sequence[NvidiaCategory], notes: list[str], guard: GuardModel
 ) -> CustomPass:
     if source.allow_list:
         notes.append("allow_list: a taxonomy has no place for it, use --shape text to keep it")
     return CustomPass(
         taxonomy=tuple(
             CustomCategory(
-                name=_name(category), note=_note(category), severity=_SEVERITY[category.severity]
+                name=_name(category, guard),
+                note=_note(category),
+                severity=_SEVERITY[category.severity],
             )
             for category in judged
         )
@@ -237,23 +256,27 @@ def _scope(category: NvidiaCategory) -> str:
     return f"{category.definition} Includes: {'; '.join(category.in_scope)}."
 
 
-def _text(source: NvidiaPolicy, judged: Sequence[NvidiaCategory]) -> CustomPass:
+def _text(source: NvidiaPolicy, judged: Sequence[NvidiaCategory], guard: GuardModel) -> CustomPass:
     levels = [_SEVERITY[category.severity] for category in judged]
-    carved = [line for category in judged for line in category.out_of_scope]
-    allowed = dict.fromkeys(tidy(line) for line in (*source.allow_list, *carved))
+    exempted = [line for category in judged for line in category.out_of_scope]
+    allowed = dict.fromkeys(tidy(line) for line in (*source.allow_list, *exempted))
     return CustomPass(
-        disallowed=tuple(_phrase(category) for category in judged),
+        disallowed=tuple(_phrase(category, guard) for category in judged),
         allowed=tuple(allowed),
         severity=max(levels, key=SEVERITIES.index, default="high"),
     )
 
 
-def _phrase(category: NvidiaCategory) -> str:
-    return tidy(f"{_name(category)}: {_scope(category)}")
+def _phrase(category: NvidiaCategory, guard: GuardModel) -> str:
+    return tidy(f"{_name(category, guard)}: {_scope(category)}")
 
 
 def _examples(
-    source: NvidiaPolicy, shape: Shape, judged: Sequence[NvidiaCategory], notes: list[str]
+    source: NvidiaPolicy,
+    shape: Shape,
+    judged: Sequence[NvidiaCategory],
+    notes: list[str],
+    guard: GuardModel,
 ) -> tuple[Example, ...]:
     examples: dict[str, Example] = {}
 
@@ -264,11 +287,13 @@ def _examples(
         )
 
     for category in source.categories:
-        floor = is_floor(category)
+        floor = is_floor(category, guard)
         if not floor and category not in judged:
             continue
         # Free text answers in phrases of its own, so only a taxonomy's names can be expected.
-        named = (FLOOR,) if floor else (_name(category),) if shape == "taxonomy" else ()
+        named = (
+            (guard.floor,) if floor else (_name(category, guard),) if shape == "taxonomy" else ()
+        )
         for text in category.examples_unsafe:
             add(text, "unsafe", named)
         for text in category.examples_safe:

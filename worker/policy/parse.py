@@ -14,7 +14,8 @@ from worker.contracts.verdict import Action, Severity
 from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
-from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
+from worker.guard import registry
+from worker.guard.base import GuardModel
 from worker.policy.digest import digest
 from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
 from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
@@ -135,15 +136,16 @@ def read_builtin(fields: Fields | None) -> BuiltinPass:
     """``builtin:``, category names in any known spelling."""
     if fields is None:
         return BuiltinPass()
+    guard = fields.problems.guard
     enabled = fields.flag("enabled", True)
     suppress = _categories(fields, "suppress")
     severity: dict[str, Severity] = {}
     for given, level in fields.choices("severity", SEVERITIES).items():
-        name = canonical_category(given)
+        name = guard.canonical(given)
         where = (*fields.where, "severity", given)
         if name is None:
-            problem = "not one of the 24 built-in categories"
-            fields.problems.add(where, problem, category_suggestion(given))
+            problem = f"not one of the {len(guard.names)} built-in categories"
+            fields.problems.add(where, problem, category_suggestion(given, guard))
         elif name in severity:
             fields.problems.add(where, f"`{name}` is given twice", "Keep one of the two.")
         else:
@@ -161,12 +163,12 @@ def read_builtin(fields: Fields | None) -> BuiltinPass:
 
 def _categories(fields: Fields, field: str) -> tuple[str, ...]:
     """A list of built-in names, in the template's spelling."""
-    names: list[str] = []
+    guard, names = fields.problems.guard, list[str]()
     for index, given in enumerate(fields.texts(field)):
-        name = canonical_category(given)
+        name = guard.canonical(given)
         if name is None:
-            problem = f"`{given}` is not one of the 24 built-in categories"
-            fields.report(field, problem, category_suggestion(given), index)
+            problem = f"`{given}` is not one of the {len(guard.names)} built-in categories"
+            fields.report(field, problem, category_suggestion(given, guard), index)
         elif name in names:
             fields.report(field, f"`{name}` is listed twice", "Keep one of the two.", index)
         else:
@@ -353,7 +355,7 @@ def _list(fields: Fields, file: str, given: Lists | None) -> PrefilterList:
     read = PrefilterList(
         name=name,
         decide=fields.required_choice("decide", _REASON, _DECIDES),
-        category=canonical_category(category) or category if category else None,
+        category=fields.problems.guard.canonical(category) or category if category else None,
         severity=severity if fields.given("severity") else None,
         phrases=_phrases(fields, "phrases", match),
         phrases_file=phrases.name,
@@ -444,6 +446,7 @@ def check_prefilter(policy: Policy, problems: Problems) -> None:
     """Report lists whose hits could not mean what the policy says elsewhere."""
     if policy.prefilter is None:
         return
+    guard = policy.guard
     for index, each in enumerate(policy.prefilter.lists):
         where = ("prefilter", "lists", index)
         if each.category is None:
@@ -461,11 +464,15 @@ def check_prefilter(policy: Policy, problems: Problems) -> None:
         if "," in each.category:
             problem, fix = "a comma in the name of a category", "Use `and` or `/`."
             problems.add((*where, "category"), problem, fix)
-        if is_floor_name(each.category) and each.category != FLOOR:
+        if is_floor_name(each.category, guard) and each.category != guard.floor:
             problem = f"`{each.category}` is the floor's own category"
-            problems.add((*where, "category"), problem, f"Write `{FLOOR}`.")
-        if means_floor(each.category) and each.severity not in (None, FLOOR_SEVERITY):
-            what = FLOOR if is_floor_name(each.category) else f"{each.category}`, as of `{FLOOR}"
+            problems.add((*where, "category"), problem, f"Write `{guard.floor}`.")
+        if means_floor(each.category, guard) and each.severity not in (None, FLOOR_SEVERITY):
+            what = (
+                guard.floor
+                if is_floor_name(each.category, guard)
+                else f"{each.category}`, as of `{guard.floor}"
+            )
             problem = f"the severity of `{what}` is always {FLOOR_SEVERITY}"
             problems.add((*where, "severity"), problem, "Delete the line.")
 
@@ -475,14 +482,14 @@ def check_prefilter(policy: Policy, problems: Problems) -> None:
 
 def legal_categories(policy: Policy) -> tuple[str, ...]:
     """Every name a verdict under this policy may list, the floor's last."""
-    names: list[str] = []
+    guard, names = policy.guard, list[str]()
     if policy.builtin.enabled:
-        names += [name for name in BUILTIN if name not in policy.builtin.suppress]
+        names += [name for name in guard.names if name not in policy.builtin.suppress]
     if policy.custom is not None:
         names += custom_names(policy.custom)
     if policy.prefilter is not None:
         names += [each.category for each in policy.prefilter.lists if each.category]
-    return (*(name for name in dict.fromkeys(names) if name != FLOOR), FLOOR)
+    return (*(name for name in dict.fromkeys(names) if name != guard.floor), guard.floor)
 
 
 def custom_names(custom: CustomPass) -> tuple[str, ...]:
@@ -510,7 +517,7 @@ def check_examples_fit(policy: Policy, problems: Problems) -> None:
     folded = {name.casefold() for name in legal}
     for index, example in enumerate(policy.examples):
         for place, given in enumerate(example.categories):
-            canonical = canonical_category(given)
+            canonical = policy.guard.canonical(given)
             if given.casefold() in folded or canonical in legal:
                 continue
             where = ("examples", index, "categories", place)
@@ -542,6 +549,31 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def check_family(policy: Policy, problems: Problems) -> None:
+    """Report what the family of guards cannot do: a policy never says what has no effect."""
+    guard, can, custom = policy.guard, policy.guard.features, policy.custom
+
+    def add(where: tuple[str, ...], what: str, fix: str) -> None:
+        problems.add(where, f"{what}: {guard.title} cannot (judge.family)", fix)
+
+    if policy.builtin.suppress and not can.suppression:
+        add(("builtin", "suppress"), "leaving out built-in categories", "Delete it.")
+    if custom is not None and custom.taxonomy:
+        most = guard.most_categories
+        if not can.taxonomy:
+            add(("custom", "taxonomy"), "judging by categories of your own", "Delete it.")
+        elif len(custom.taxonomy) > most:
+            what = f"judging by {len(custom.taxonomy)} categories of your own"
+            add(("custom", "taxonomy"), what, f"Keep at most {most} of them.")
+    elif custom is not None and not can.free_policy:
+        fix = "Write a `taxonomy` instead." if can.taxonomy else "Delete `custom`."
+        add(("custom",), "judging by free text", fix)
+    if policy.think.when != "never" and not can.think:
+        add(("think", "when"), "reasoning", "Delete `think`.")
+    if not can.scores and policy.thresholds != Thresholds():
+        add(("thresholds", "unsafe"), "giving scores to hold against a threshold", "Delete it.")
+
+
 MAX_EXAMPLES = 500
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -550,13 +582,13 @@ _ON_UNDECIDED: tuple[OnUndecided, ...] = get_args(OnUndecided)
 _JUDGED: tuple[Judged, ...] = get_args(Judged)
 
 
-def load_policy(path: Path | str) -> Policy:
-    """Read and validate one policy file.
+def load_policy(path: Path | str, guard: GuardModel = registry.DEFAULT) -> Policy:
+    """Read and validate one policy file, as ``guard`` judges by it.
 
     Raises:
         PolicyError: the file cannot be used; its ``problems`` name every line, field and fix.
     """
-    return parse_policy(read_policy_bytes(Path(path)), file=str(path))
+    return parse_policy(read_policy_bytes(Path(path)), file=str(path), guard=guard)
 
 
 def read_policy_bytes(path: Path) -> bytes:
@@ -577,14 +609,22 @@ def read_policy_bytes(path: Path) -> bytes:
     return raw
 
 
-def parse_policy(raw: bytes | str, *, file: str = "", lists: Lists | None = None) -> Policy:
+def parse_policy(
+    raw: bytes | str,
+    *,
+    file: str = "",
+    lists: Lists | None = None,
+    guard: GuardModel = registry.DEFAULT,
+) -> Policy:
     """Validate the text of a policy; ``file`` is where paths in it are relative to, ``lists`` are
     the files beside it as they were read with it.
+
+    What has no effect on ``guard`` is refused: a line that does nothing is a promise not kept.
 
     Raises:
         PolicyError: as ``load_policy``.
     """
-    problems = Problems(file)
+    problems = Problems(file, guard)
     if isinstance(raw, bytes):
         try:
             raw = raw.decode("utf-8-sig")
@@ -606,6 +646,7 @@ def parse_policy(raw: bytes | str, *, file: str = "", lists: Lists | None = None
     if not policy.builtin.enabled and policy.custom is None:
         problem = "nothing is judged: `builtin` is off and `custom` is not given"
         problems.add(("builtin", "enabled"), problem, "Enable `builtin` or write `custom`.")
+    check_family(policy, problems)
     check_floor(policy, problems)
     check_prefilter(policy, problems)
     check_examples_fit(policy, problems)
@@ -657,6 +698,7 @@ def _read(fields: Fields, file: str, lists: Lists | None) -> Policy:
             read_example(each) for each in fields.sections("examples", most=MAX_EXAMPLES)
         ),
         file=file,
+        family=fields.problems.guard.name,
     )
     fields.close()
     if not fields.given("topics"):

@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from worker.guard.render import builtin_taxonomy, custom_policy, custom_taxonomy
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard import registry
+from worker.guard.base import GuardModel
 from worker.judgement import Rubric, RubricMode, ThinkPlan
 from worker.policy.digest import digest
 from worker.policy.floor import assert_floor
@@ -33,7 +33,7 @@ class PolicyPass(msgspec.Struct, frozen=True, kw_only=True):
     cache: bool = True
 
 
-_cache: dict[tuple[str, str | None, bool], tuple[PolicyPass, ...]] = {}
+_cache: dict[tuple[str, str | None, bool, str], tuple[PolicyPass, ...]] = {}
 
 
 def passes(policy: Policy) -> tuple[PolicyPass, ...]:
@@ -47,7 +47,7 @@ def passes(policy: Policy) -> tuple[PolicyPass, ...]:
         PolicyError: a rubric that does not judge the floor.
     """
     adapter = adapter_path(policy)
-    key = (policy.sha256 or digest(policy), adapter, policy.cache)
+    key = (policy.sha256 or digest(policy), adapter, policy.cache, policy.family)
     found = _cache.get(key)
     if found is None:
         found = _build(policy, adapter)
@@ -68,34 +68,40 @@ def _build(policy: Policy, adapter: str | None) -> tuple[PolicyPass, ...]:
     built: list[PolicyPass] = []
     one = partial(PolicyPass, think=think, adapter=adapter, cache=policy.cache)
     if policy.builtin.enabled:
-        built.append(one(source="builtin", rubric=builtin_rubric(policy.builtin.suppress)))
+        built.append(
+            one(source="builtin", rubric=builtin_rubric(policy.builtin.suppress, policy.guard))
+        )
     if policy.custom is not None:
         built.append(one(source="custom", rubric=custom_rubric(policy, policy.custom)))
     if not policy.builtin.enabled or adapter is not None:
         built.append(
             PolicyPass(
-                source="floor", rubric=builtin_rubric(()), think=ThinkPlan(), cache=policy.cache
+                source="floor",
+                rubric=builtin_rubric((), policy.guard),
+                think=ThinkPlan(),
+                cache=policy.cache,
             )
         )
     for each in built:
-        assert_floor(each.rubric)
+        assert_floor(each.rubric, policy.guard)
     return tuple(built)
 
 
-def builtin_rubric(suppress: tuple[str, ...]) -> Rubric:
+def builtin_rubric(suppress: tuple[str, ...], guard: GuardModel = registry.DEFAULT) -> Rubric:
     """The stock taxonomy, or what is left of it."""
-    text = builtin_taxonomy(suppress)
-    names = tuple(name for name in BUILTIN if name not in suppress or name == FLOOR)
+    text = guard.builtin_text(suppress)
+    names = tuple(name for name in guard.names if name not in suppress or name == guard.floor)
     return make_rubric("builtin" if text is None else "taxonomy", text, names)
 
 
 def custom_rubric(policy: Policy, custom: CustomPass) -> Rubric:
-    """A policy's own words: a taxonomy, or free text in the model card's shape."""
-    names = (*custom_names(custom), FLOOR)
+    """A policy's own words: a taxonomy, or free text in the family's shape."""
+    guard = policy.guard
+    names = (*custom_names(custom), guard.floor)
     if custom.taxonomy:
-        text = custom_taxonomy([(category.name, category.note) for category in custom.taxonomy])
+        text = guard.taxonomy_text([(category.name, category.note) for category in custom.taxonomy])
         return make_rubric("taxonomy", text, names)
-    text = custom_policy(policy.name, policy.description, custom.disallowed, custom.allowed)
+    text = guard.policy_text(policy.name, policy.description, custom.disallowed, custom.allowed)
     return make_rubric("policy", text, names)
 
 

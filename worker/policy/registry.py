@@ -13,6 +13,8 @@ from types import MappingProxyType
 import msgspec
 
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
+from worker.guard import registry as guards
+from worker.guard.base import GuardModel
 from worker.policy.digest import digest
 from worker.policy.directory import DirectoryWatch, Look, bundle, settle
 from worker.policy.examples import Check, ExampleResult
@@ -42,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyRegistry:
-    """The live policies of a directory.
+    """The live policies of a directory, as ``guard`` judges by them.
 
     ``load`` reads and binds; nothing is live before ``activate`` ran the examples. ``reload`` looks
     for changes; a policy that became bad keeps its last good version and is in ``problems``.
@@ -50,8 +52,14 @@ class PolicyRegistry:
     """
 
     def __init__(
-        self, directory: Path, *, check: Check | None = None, reloaded: Reloaded | None = None
+        self,
+        directory: Path,
+        *,
+        guard: GuardModel = guards.DEFAULT,
+        check: Check | None = None,
+        reloaded: Reloaded | None = None,
     ) -> None:
+        self._guard = guard
         self._watch = DirectoryWatch(directory)
         self._check, self._reloaded = check, reloaded
         self._snapshot = Snapshot()
@@ -196,7 +204,9 @@ class PolicyRegistry:
             try:
                 if file.problem is not None:
                     raise file.problem
-                parsed.append(parse_policy(file.raw, file=str(file.path), lists=look.lists))
+                parsed.append(
+                    parse_policy(file.raw, file=str(file.path), lists=look.lists, guard=self._guard)
+                )
             except Exception as error:  # one bad file is one problem, whatever is wrong with it
                 problems.append(_problem(error, str(file.path)))
                 live = (*self._snapshot.by_name.values(), *self._snapshot.candidates.values())
@@ -269,7 +279,7 @@ class PolicyRegistry:
         self._tries.pop(key, None)
         if results and all(result.status == "skipped" for result in results):
             logger.warning(
-                "policy %s: none of its %d examples was run, %s; judge.family says what this "
+                "policy %s: none of its %d examples was run, %s; judge.checkpoint says what this "
                 "model is called",
                 policy.name,
                 len(results),

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from worker.errors import PolicyError
-from worker.guard.taxonomy import FLOOR
 from worker.policy.floor import FLOOR_ACTION, FLOOR_SEVERITY, FLOOR_THRESHOLD
 from worker.policy.model import Policy, Prefilter
 from worker.policy.parse import SEVERITIES
@@ -34,7 +33,7 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         "prefilter": _prefilter_value(policy),
         "cache": policy.cache,
         "floor": {
-            "category": FLOOR,
+            "category": policy.guard.floor,
             "threshold": FLOOR_THRESHOLD,
             "severity": FLOOR_SEVERITY,
             "action": FLOOR_ACTION,
@@ -121,10 +120,8 @@ def policy_lines(policy: Policy) -> Iterator[str]:
         yield from _prefilter_lines(policy.prefilter)
     if not policy.cache:
         yield "  cache         off: equal events are judged anew"
-    yield (
-        f"  floor         {FLOOR}: {FLOOR_SEVERITY}, {FLOOR_ACTION} from {FLOOR_THRESHOLD:g}, "
-        "whatever stands above"
-    )
+    floor = f"{policy.guard.floor}: {FLOOR_SEVERITY}, {FLOOR_ACTION} from {FLOOR_THRESHOLD:g}"
+    yield f"  floor         {floor}, whatever stands above"
     counted = Counter(each.checkpoint or "any checkpoint" for each in policy.examples)
     families = ", ".join(f"{count} for {family}" for family, count in sorted(counted.items()))
     yield f"  examples      {families or 'none: nothing shows that this policy works'}"

@@ -1,13 +1,14 @@
 """Which text a policy may put in front of the model: plain words, no control strings.
 
 A policy is trusted more than user content, so its control strings are refused where users' ones
-are sanitised; both are of one list, ``worker.guard.control_strings``.
+are sanitised; both are of one list, that of the guard's family.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
+from worker.guard.base import GuardModel
 from worker.guard.sanitise import find_control_string
 
 
@@ -24,10 +25,10 @@ def fold(text: str) -> str:
     return " ".join(visible.casefold().split())
 
 
-def wording_problem(text: str) -> str | None:
+def wording_problem(text: str, guard: GuardModel) -> str | None:
     """Why a policy may not say this, or None."""
     for each in text:
         if unicodedata.category(each) in ("Cc", "Cs", "Co") and each not in "\t\n\r":
             return f"the control character U+{ord(each):04X} is not allowed"
-    found = find_control_string(text)
+    found = find_control_string(text, guard)
     return f"`{found.name}` is a control string of the prompt template" if found else None

@@ -54,7 +54,7 @@ async def open_session(settings: Settings, clock: Clock | None = None) -> AsyncI
         by_hand = HandFetcher(fetcher, LocalFileFetcher(settings.store))
         evaluator = open_evaluator(settings.judge, judge, by_hand, clock)
         yield Session(
-            judge, evaluator, ExampleRunner(evaluator, judge.model(), settings.judge.family)
+            judge, evaluator, ExampleRunner(evaluator, judge.model(), settings.judge.checkpoint)
         )
     finally:
         await judge.stop()

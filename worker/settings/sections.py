@@ -29,8 +29,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from pydantic_settings.exceptions import SettingsError
+from yarl import URL
 
 from worker.errors import ConfigurationError
+from worker.guard import registry as guards
+from worker.guard.base import GuardModel
 from worker.settings.load import (
     SettingsFile,
     explain,
@@ -118,15 +121,24 @@ class RemoteSettings(Section):
     @field_validator("base_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
+        if not value:
+            return value
+        try:
+            url = URL(value)
+            port = url.port
+        except ValueError:
+            raise ValueError("it is no URL") from None
+        if url.scheme not in ("http", "https"):
             raise ValueError("it must begin with http:// or https://")
-        if "@" in value.partition("://")[2].partition("/")[0]:
+        if url.user is not None or url.password is not None:
             raise ValueError("credentials do not belong here; use api_key_file")
-        return value.rstrip("/")
+        if not url.host or not port:
+            raise ValueError("it names no host and port, as in http://vllm:8000/v1")
+        return str(url.with_path(url.path.rstrip("/"), keep_query=True).with_fragment(None))
 
     @model_validator(mode="after")
     def _ours_stand(self) -> RemoteSettings:
-        ours = {"enable_thinking", "request_categories", "custom_policy", "custom_taxonomy"}
+        ours = frozenset().union(*(each.own_kwargs for each in guards.FAMILIES.values()))
         if taken := sorted(ours & self.template_kwargs.keys()):
             raise ValueError(f"template_kwargs: {', '.join(taken)} come from the policy")
         if self.api_key is not None and self.api_key_file is not None:
@@ -297,12 +309,15 @@ class JudgeSettings(Section):
     backend: Literal["local", "remote", "scripted"] = "local"
     """``local`` runs the model here; ``remote`` asks the server of ``judge.remote``; ``scripted``
     answers from a word list (tests, benches)."""
+    family: Literal["auto", "nemotron35", "llama-guard-4"] = "auto"
+    """Kind of guard: how its prompts and answers read, and what a policy may ask of it. ``auto``
+    goes by the name in ``remote.model``; without one it is ``nemotron35``."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
     allow_demonstration: bool = False
     """Whether a model made for demonstrations (``tiny`` in any copy, ``scripted``) may judge the
     events of ``log.backend: kafka``. It does not know what is harmful."""
-    family: str | None = None
+    checkpoint: str | None = None
     """What the examples of policies call this model (their ``checkpoint``); unset takes what the
     checkpoint says of itself, else the last part of its name."""
     revision: str | None = None
@@ -378,6 +393,12 @@ class JudgeSettings(Section):
     """Bytes of answers kept for equal requests, so that a wave is judged once; 0 is off."""
     remote: RemoteSettings = RemoteSettings()
     """The server that judges when ``backend`` is ``remote``."""
+
+    @property
+    def guard(self) -> GuardModel:
+        """The family of guards that judges, as far as settings can say."""
+        served = self.remote.model if self.backend == "remote" else self.model
+        return guards.choose(self.family, served)
 
 
 class Policies(Section):
@@ -582,6 +603,11 @@ def _judge(judge: JudgeSettings) -> Iterator[str]:
         yield "judge.numerics needs judge.engine = packed: the plain model multiplies as loaded"
     if judge.context_budget >= judge.max_context:
         yield "judge.context_budget must be below judge.max_context"
+    if judge.backend == "local" and not judge.guard.features.local:
+        yield (
+            f"judge.family: {judge.guard.title} runs on a server of its own; set judge.backend to "
+            "remote and judge.remote.base_url"
+        )
     if judge.backend != "remote":
         return
     if not judge.remote.base_url:

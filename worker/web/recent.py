@@ -11,7 +11,7 @@ import msgspec
 
 from worker.clock import Clock
 from worker.contracts.verdict import Verdict
-from worker.guard.taxonomy import canonical_category
+from worker.guard.registry import canonical_anywhere
 
 WINDOW_S = 60
 KEPT = 50
@@ -316,7 +316,7 @@ def _row(seen: _Seen, show_content: bool) -> VerdictRow:
     judged = verdict.response if side == "response" else verdict.user
     # A free phrase of a policy may be a user's own words: masked as in the log.
     names = [
-        each.name if show_content else canonical_category(each.name) or "custom"
+        each.name if show_content else canonical_anywhere(each.name) or "custom"
         for each in verdict.categories
     ]
     return VerdictRow(

@@ -12,6 +12,7 @@ import torch
 from tests.support import oracle
 from tests.support.checkpoints import make_tokenizer
 from tests.support.engine_cases import FIRST, LAST, WINDOW, Source, text
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch, decode
 from worker.judge.engine.device import EngineDevice
 from worker.judge.engine.sequences import ComputedSequences, sequences_for
@@ -23,7 +24,7 @@ from worker.policy.passes import builtin_rubric, make_rubric
 
 TOKENIZER = make_tokenizer()
 ENCODE = encoder(TOKENIZER)
-ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id])
+ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id], NEMOTRON35)
 BUDGET = 24
 CASES = 60
 

@@ -104,6 +104,34 @@ async def test_labels_are_scored_however_they_are_cut_into_tokens(
     assert judged.user.score == pytest.approx(0.3, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("others", "score"),
+    [
+        ({"unsafe": 0.44}, 0.44),
+        ({"  unsafe": 0.22, "\tunsafe": 0.22}, 0.44),
+        ({" Unsafe": 0.22, " UNSAFE": 0.22}, 0.44),
+        ({" ｕｎｓａｆｅ": 0.44}, 0.44),
+        ({" unsafe,": 0.22, " un": 0.22}, 0.44),
+        ({"  ": 0.22, "\n": 0.22}, 0.44),
+        ({" safe": 0.22, "safe": 0.22}, 0.0),
+        ({" safe/unsafe": 0.2, " safe-ish": 0.24}, 0.0),
+    ],
+    ids=["no blank", "blanks", "capitals", "full width", "more behind", "blank", "safe", "hedged"],
+)
+async def test_alternatives_are_folded_before_they_are_summed(
+    ask: ScoreRequest, others: dict[str, float], score: float
+) -> None:
+    """White space, capitals and forms make no other label; what is blank yet may become unsafe."""
+    judged = await ask(USER, token(" safe", 0.56, others | {" maybe": 0.0001}))
+    assert judged.user.label == "safe"
+    assert judged.user.score == pytest.approx(score, abs=0.001)
+
+
+async def test_a_hedged_alternative_counts_for_neither_label(ask: ScoreRequest) -> None:
+    judged = await ask(USER, token(" safe", 0.5, {" safe/unsafe": 0.4, " unsafe": 0.1}))
+    assert judged.user.score == pytest.approx(0.1 / 0.6)
+
+
 async def test_a_label_that_is_not_listed_gets_the_most_it_can_have(ask: ScoreRequest) -> None:
     """``unsafe`` below twenty alternatives may be as likely as the last of them, and no more."""
     others = {f"word{n}": 0.001 for n in range(10)}
@@ -171,14 +199,15 @@ async def test_a_response_without_a_label_is_undecided(ask: ScoreRequest) -> Non
     assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_label_for_a_response_nobody_sent_is_passed_over(ask: ScoreRequest) -> None:
-    judged = await ask(USER, SAFE, token("\nResponse Safety:"), UNSAFE)
-    assert (judged.user.label, judged.response) == ("safe", None)
+async def test_a_label_for_a_response_nobody_sent_is_undecided(ask: ScoreRequest) -> None:
+    asked = ask(USER, SAFE, token("\nResponse Safety:"), UNSAFE)
+    assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_category_behind_a_safe_label_changes_nothing(ask: ScoreRequest) -> None:
-    judged = await ask(USER, SAFE, token("\nSafety Categories: Needs Caution"))
-    assert (judged.user.label, judged.categories) == ("safe", ())
+async def test_a_category_behind_a_safe_label_is_undecided(ask: ScoreRequest) -> None:
+    """A label that the next line takes back is none."""
+    asked = ask(USER, SAFE, token("\nSafety Categories: Needs Caution"))
+    assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
 def _drop(field: str) -> Callable[[Body], None]:

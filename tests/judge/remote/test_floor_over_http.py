@@ -13,7 +13,7 @@ from tests.support.openai_server import Body, OpenAIServer, Written, WrittenToke
 from tests.support.openai_writers import CheckpointWriter, ScriptWriter, script, token
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR
 from worker.judge.remote.judge import RemoteJudge
 from worker.judgement import Judgement, JudgeRequest, ThinkPlan
 from worker.policy.floor import FLOOR_THRESHOLD
@@ -168,6 +168,38 @@ async def test_without_a_tokenizer_a_name_that_might_be_the_floors_clears_nothin
     judged = await ask({frozenset(): first}, blind=True)
     assert not judged.categories_complete
     assert judged.floor_score < FLOOR_THRESHOLD
+
+
+async def test_without_a_tokenizer_every_spelling_of_the_floors_name_counts(ask: Ask) -> None:
+    """Alternatives that might go on to the name are taken together, however they are set."""
+    others = {" Sexual": 0.06, "Sexual": 0.06, " sexual": 0.06, "  ": 0.02}
+    first = (USER, unsafe(0.95), LINE, token(" Profanity", 0.75, others))
+    judged = await ask({frozenset(): first}, blind=True)
+    assert not judged.categories_complete
+    assert not judged.floor_asked
+
+
+async def test_an_unsafe_answer_without_a_line_is_asked_for_it(ask: Ask) -> None:
+    """The end of the turn stood beside the line: with the line preferred the floor is known."""
+    line = "\nSafety Categories:"
+    ended = WrittenToken("<end_of_turn>", -0.1, (("<end_of_turn>", -0.1), (line, -2.5)))
+    judged = await ask(
+        {
+            frozenset(): (USER, unsafe(0.9), ended),
+            frozenset({line}): (USER, unsafe(0.9), token(line, 0.08), token(NAME, 0.7)),
+        }
+    )
+    assert judged.floor_asked
+    assert judged.floor_score == pytest.approx(0.63, abs=0.02)
+
+
+async def test_an_unsafe_answer_whose_line_cannot_be_had_says_so(ask: Ask) -> None:
+    """The line is not among the alternatives to the end: nobody could ask, and a person looks."""
+    ended = WrittenToken("<end_of_turn>", -0.1, (("<end_of_turn>", -0.1), (".", -2.5)))
+    judged = await ask({frozenset(): (USER, unsafe(0.9), ended)})
+    assert judged.user.label == "unsafe"
+    assert not judged.floor_asked
+    assert not judged.categories_complete
 
 
 async def test_unsafe_without_a_category_line_says_that_the_floor_was_not_asked(ask: Ask) -> None:

@@ -15,8 +15,7 @@ from PIL import Image
 from tests.support.openai_server import Body, OpenAIServer, Written
 from tests.support.openai_writers import ScriptWriter, script, token
 from worker.errors import DependencyUnavailable
-from worker.guard.render import custom_policy
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR, custom_policy
 from worker.images import JudgeImage
 from worker.judge.remote.judge import RemoteJudge
 from worker.judgement import JudgeRequest, Rubric

@@ -17,6 +17,7 @@ from tests.support.openai_writers import CheckpointWriter, ScriptWriter, script,
 from tests.support.remote_judges import remote_settings
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError, DependencyUnavailable
+from worker.guard.nemotron35 import NEMOTRON35
 from worker.judge.cache import CachingJudge
 from worker.judge.factory import open_judge
 from worker.judge.identity import template_digest
@@ -133,7 +134,7 @@ async def test_what_nobody_can_know_of_the_model_is_said(serve: Serve, judge_of:
         id="tiny",
         revision="unstated",
         adapter=None,
-        template_sha256=template_digest(""),
+        template_sha256=template_digest("", NEMOTRON35),
         numerics="remote/0.0.test",
     )
 
@@ -144,7 +145,7 @@ async def test_a_copy_of_the_template_gives_its_digest(
     file = tmp_path / "chat_template.jinja"
     file.write_text("{{ messages }}")
     judge = await judge_of(await serve(ScriptWriter(safe)), chat_template=str(file))
-    assert judge.model().template_sha256 == template_digest("{{ messages }}")
+    assert judge.model().template_sha256 == template_digest("{{ messages }}", NEMOTRON35)
 
 
 @pytest.mark.model
@@ -153,7 +154,7 @@ async def test_the_servers_template_is_checked_where_it_shows_its_prompts(
 ) -> None:
     """vLLM's /tokenize renders prompts: a template without a switch is refused, as a local one."""
     judge = await judge_of(await serve(tiny_writer), timeout_s=30.0)
-    assert judge.model().template_sha256 != template_digest("")
+    assert judge.model().template_sha256 != template_digest("", NEMOTRON35)
 
     class WithoutThink(ScriptWriter):
         def prompt(self, messages: Any, kwargs: Any) -> list[int]:

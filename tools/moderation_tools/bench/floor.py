@@ -21,7 +21,7 @@ from moderation_tools.training.tiny.lexicon import HARMFUL
 from worker.contracts.event import Event, Message
 from worker.contracts.verdict import SourceRef, Verdict
 from worker.errors import PolicyError
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR
 from worker.policy.model import Policy
 from worker.policy.parse import parse_policy
 from worker.processing.evaluator import Evaluator

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 
-from worker.guard.render import custom_policy, custom_taxonomy
-from worker.guard.taxonomy import FLOOR
+from worker.guard.nemotron35 import FLOOR, custom_policy, custom_taxonomy
 from worker.judge.base import Judge
 from worker.judge.factory import open_judge
 from worker.judgement import JudgeRequest, Rubric

@@ -18,7 +18,10 @@ from worker.settings import Settings, load_settings
 
 async def make_topics(settings: Settings) -> dict[str, str]:
     """Create what is missing; policy name to its first input topic."""
-    policies = [load_policy(file) for file in policy_files(settings.policies.directory)]
+    policies = [
+        load_policy(file, settings.judge.guard)
+        for file in policy_files(settings.policies.directory)
+    ]
     async with open_admin(settings) as admin:
         await create_topics(admin, settings, [topic for each in policies for topic in each.topics])
     return {policy.name: policy.topics[0] for policy in policies if policy.topics}

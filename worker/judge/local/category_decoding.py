@@ -1,6 +1,6 @@
 """The category line of contexts with an unsafe side: names, their probabilities, and the floor's.
 
-The line is decoded greedily behind the labels, ``…⏎Safety Categories:``. A category's score is the
+The line is decoded greedily behind the labels and its constant text. A category's score is the
 product of the probabilities of the tokens that spell its name, given everything before it. The
 floor's score is the probability that the line goes on with its full name (the comma in front of it
 included), the largest over all places: first, and after each category that was named.
@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from worker.contracts.verdict import Label
-from worker.guard.answer import NamedCategory, split_categories
-from worker.guard.taxonomy import FLOOR
+from worker.guard.base import NamedCategory
 from worker.judge.local.draft_tokens import NameDrafts
 from worker.judge.local.label_scores import AnswerTokens, Computed, Limits, decode_text
 from worker.judge.local.requests import ScoreRequest
@@ -58,6 +57,8 @@ class Namer:
 
         ``rows`` are the asks' rows among the computed.
         """
+        answer = self._answer
+        separator = answer.guard.spelling.separators[0].strip()
         contexts = self._behind(asks, labels)
         lines = self._write(computed, rows, contexts, asks)
         places: list[tuple[int, Context, tuple[int, ...]]] = []
@@ -65,18 +66,18 @@ class Namer:
         for index, (ask, context, line) in enumerate(zip(asks, contexts, lines, strict=True)):
             ends = _token_ends(self._tokenizer, line.ids)
             text = decode_text(self._tokenizer, line.ids)
-            named = split_categories(text.split("\n")[0], ask.rubric)
+            named = answer.guard.split_categories(text.split("\n")[0], ask.rubric)
             found.append([(each, _probability(line, ends, each)) for each in named])
-            places.append((index, context, self._answer.floor))
+            places.append((index, context, answer.floor))
             for each in named:
                 count = next(n for n, end in enumerate(ends, start=1) if end >= each.end)
                 after = context.extended(line.ids[:count])
                 follows = text[each.end : ends[count - 1]]
                 if follows == "":
-                    next_name = (*self._answer.comma, *self._answer.floor)
+                    next_name = (*answer.comma, *answer.floor)
                     places.append((index, after, next_name))
-                elif follows == ",":  # one token spells the end of the name and the comma
-                    places.append((index, after, self._answer.floor))
+                elif follows == separator:  # one token spells the end of the name and it
+                    places.append((index, after, answer.floor))
         floors = self._floor(computed, rows, places)
         return [
             self._named(categories, floor, line)
@@ -107,7 +108,8 @@ class Namer:
         self, found: list[tuple[NamedCategory, float]], floor: float, line: Written
     ) -> Named:
         categories = tuple(CategoryScore(name=each.name, score=score) for each, score in found)
-        named_floor = max((c.score or 0.0 for c in categories if c.name == FLOOR), default=0.0)
+        is_floor = self._answer.guard.is_floor
+        named_floor = max((c.score or 0.0 for c in categories if is_floor(c.name)), default=0.0)
         finite = line.ended != "not_finite" and not math.isnan(floor)
         complete = line.ended != "length"
         return Named(categories, max(floor, named_floor), len(line.ids), complete, finite)

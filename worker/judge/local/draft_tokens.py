@@ -10,20 +10,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from worker.guard.taxonomy import BUILTIN
 from worker.judge.local.label_scores import AnswerTokens
 from worker.judge.local.loading import encoder
 from worker.judge.reference.decode import Draft
 from worker.judgement import Rubric
-
-_FRONT = "User Safety: unsafe\nSafety Categories:"
 
 
 class NameDrafts:
     """Drafts in category lines: from its first token on, a name is what a rubric calls it."""
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
-        self._comma, self._encode = answer.comma, encoder(tokenizer)
+        self._comma, self._encode, self._guard = answer.comma, encoder(tokenizer), answer.guard
         self._of = lru_cache(maxsize=1024)(self._spelled)
 
     def of(self, rubric: Rubric) -> Draft:
@@ -43,11 +40,12 @@ class NameDrafts:
     def _spelled(self, rubric: Rubric) -> tuple[tuple[int, ...], ...]:
         known = dict.fromkeys(rubric.categories)
         if rubric.mode == "builtin":
-            known.update(dict.fromkeys(BUILTIN))
-        front = tuple(self._encode(_FRONT))
+            known.update(dict.fromkeys(self._guard.names))
+        line, first = self._guard.spelling.line, self._guard.spelling.first
+        front = tuple(self._encode(line))
         spelled = []
         for name in known:
-            ids = tuple(self._encode(f"{_FRONT} {name}"))
+            ids = tuple(self._encode(f"{line}{first}{name}"))
             if ids[: len(front)] == front:
                 spelled.append((*ids[len(front) :], *self._comma))
         return tuple(spelled)
@@ -56,8 +54,9 @@ class NameDrafts:
 def reasoning_draft(answer: AnswerTokens, tokenizer: Any) -> Draft:
     """The opening tag at a trace's beginning; behind an empty line its end, and the answer's."""
     encode = encoder(tokenizer)
-    opening = tuple(encode("<think>\n"))
-    closing = (*encode("</think>"), answer.user[0])
+    open_tag, close_tag = answer.guard.trace_tags
+    opening = tuple(encode(f"{open_tag}\n"))
+    closing = (*encode(close_tag), answer.user[0])
     breaks = lru_cache(maxsize=1024)(lambda token: not tokenizer.decode([token]).strip("\n"))
 
     def draft(ids: Sequence[int]) -> list[tuple[int, ...]]:

@@ -22,7 +22,7 @@ from worker.judge.engine.device import EngineDevice
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint, fit_device, load
-from worker.judge.local.prompt import Prepared, Prompter, answer_budget
+from worker.judge.local.prompt import Prepared, Prompter
 from worker.judge.local.requests import (
     NEVER,
     ReasoningRequest,
@@ -237,7 +237,7 @@ class LocalJudge:
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
         trace = await self._written(ReasoningRequest(context, budget, known), request.adapter)
-        text = usable(trace.text)
+        text = usable(trace.text, self._loaded().guard)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
@@ -317,7 +317,7 @@ def _ask(
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
-        category_budget=answer_budget(request.rubric),
+        category_budget=prepared.line_tokens,
         known=known,
         think=request.think if known is None else NEVER,
     )

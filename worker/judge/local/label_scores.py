@@ -26,8 +26,7 @@ import torch
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import ConfigurationError, Undecided
-from worker.guard.answer import label_match, parse_answer, split_trace
-from worker.guard.taxonomy import FLOOR
+from worker.guard.base import GuardModel, SideName, WrittenLabel
 from worker.judge.local.requests import ScoreRequest
 from worker.judge.reference.decode import Context, Draft, Prefix, Writing, Written
 from worker.judgement import Side
@@ -36,17 +35,13 @@ from worker.judgement import Side
 
 Encode = Callable[[str], Sequence[int]]
 
-USER = "User Safety:"
-RESPONSE = "\nResponse Safety:"
-CATEGORIES = "\nSafety Categories:"
-
 
 class AnswerTokens(NamedTuple):
     """Pieces whose concatenation is the token sequence of a whole answer.
 
-    ``user + (safe,) + response + (unsafe,) + categories + floor`` spells
-    ``User Safety: safe⏎Response Safety: unsafe⏎Safety Categories: Sexual (minor)``.
-    ``comma`` stands between categories; ``stop`` ends an answer.
+    ``user + (safe,) + response + (unsafe,) + categories + floor`` spells an answer that is safe
+    for the user, unsafe for the response, and names the floor (``guard.spelling``). ``comma``
+    stands between categories; ``stop`` ends an answer.
     """
 
     user: tuple[int, ...]
@@ -57,6 +52,7 @@ class AnswerTokens(NamedTuple):
     floor: tuple[int, ...]
     comma: tuple[int, ...]
     stop: frozenset[int]
+    guard: GuardModel
 
     def label(self, label: Label) -> int:
         return self.unsafe if label == "unsafe" else self.safe
@@ -69,38 +65,42 @@ class AnswerTokens(NamedTuple):
         return spelled
 
 
-def answer_tokens(encode: Encode, stop: Sequence[int]) -> AnswerTokens:
+def answer_tokens(encode: Encode, stop: Sequence[int], guard: GuardModel) -> AnswerTokens:
     """Find the pieces in a tokenizer.
 
     Raises:
         ConfigurationError: a label is not one token of its own, or pieces merge across a seam.
     """
-    user = tuple(encode(USER))
-    safe = _rest(encode, USER, f"{USER} safe")
-    unsafe = _rest(encode, USER, f"{USER} unsafe")
+    spelling = guard.spelling
+    front = spelling.user
+    user = tuple(encode(front))
+    safe = _rest(encode, front, f"{front}{spelling.safe}")
+    unsafe = _rest(encode, front, f"{front}{spelling.unsafe}")
     if len(safe) != 1 or len(unsafe) != 1 or safe == unsafe:
         raise ConfigurationError(
-            "tokenizer: ' safe' and ' unsafe' are not two single tokens after 'User Safety:'; "
-            "use the checkpoint's own tokenizer"
+            f"tokenizer: {spelling.safe!r} and {spelling.unsafe!r} are not two single tokens "
+            f"after {front!r}; use the checkpoint's own tokenizer"
         )
-    lines = f"{USER} unsafe"
-    response = _rest(encode, lines, f"{lines}{RESPONSE}")
-    for label, token in (("safe", safe), ("unsafe", unsafe)):
-        if _rest(encode, f"{lines}{RESPONSE}", f"{lines}{RESPONSE} {label}") != token:
+    lines = f"{front}{spelling.unsafe}"
+    answered = f"{lines}{spelling.response}"
+    response = _rest(encode, lines, answered)
+    for label, token in ((spelling.safe, safe), (spelling.unsafe, unsafe)):
+        if _rest(encode, answered, f"{answered}{label}") != token:
             raise ConfigurationError(
                 f"tokenizer: the label {label!r} is another token in the response line; "
                 "use the checkpoint's own tokenizer"
             )
-    named = f"{lines}{CATEGORIES}"
+    named = spelling.line
     return AnswerTokens(
         user=user,
         safe=safe[0],
         unsafe=unsafe[0],
         response=response,
         categories=_rest(encode, lines, named),
-        floor=_rest(encode, named, f"{named} {FLOOR}"),
-        comma=tuple(encode(",")),
+        floor=_rest(encode, named, f"{named}{spelling.first}{spelling.floor}"),
+        comma=tuple(encode(spelling.separators[0].strip())),
         stop=frozenset(stop),
+        guard=guard,
     )
 
 
@@ -232,33 +232,28 @@ class Labels:
         if written.ended == "not_finite":
             raise not_finite()
         text = decode_text(self._tokenizer, written.ids)
-        parsed = parse_answer(text, response=ask.response, rubric=ask.rubric)
-        user = self._written_side(written, "User Safety", parsed.user)
-        response = None
-        if parsed.response is not None:
-            response = self._written_side(written, "Response Safety", parsed.response)
-        return Sides(user, response, len(written.ids))
+        asked: tuple[SideName, ...] = ("user", "response") if ask.response else ("user",)
+        parsed = self._answer.guard.parse(text, asked, ask.rubric)
+        sides = [self._written_side(written, label) for label in parsed.labels]
+        return Sides(sides[0], sides[1] if ask.response else None, len(written.ids))
 
-    def _written_side(self, written: Written, field: str, label: Label) -> Side:
+    def _written_side(self, written: Written, label: WrittenLabel) -> Side:
         """The score at the token that wrote the label.
 
         Raises:
             Undecided: it says safe in a spelling of its own, where unsafe was the likelier label.
         """
-        text = decode_text(self._tokenizer, written.ids)
-        _, answer = split_trace(text)
-        start = len(text) - len(answer) + label_match(answer, field).start(1)
         position = 0
-        while len(decode_text(self._tokenizer, written.ids[: position + 1])) <= start:
+        while len(decode_text(self._tokenizer, written.ids[: position + 1])) <= label.start:
             position += 1
         scored = side(*written.labels[position])
-        if scored.label == label:
+        if scored.label == label.label:
             return scored
-        if label == "safe":
+        if label.label == "safe":
             raise Undecided(
                 UndecidedReason.MALFORMED_OUTPUT, detail="the label written is not the likelier one"
             )
-        return Side(label=label, score=1.0)
+        return Side(label="unsafe", score=1.0)
 
 
 class Labeller(Labels):

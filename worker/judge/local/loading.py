@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from worker.contracts.verdict import ModelRef
 from worker.digests import directory_digest
 from worker.errors import ConfigurationError
-from worker.guard.template import check_template
+from worker.guard.base import GuardModel
 from worker.judge.engine.backends import choose
 from worker.judge.identity import DEMONSTRATION, marked, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
@@ -24,11 +24,6 @@ from worker.judge.local.memory import fit
 from worker.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
-
-PINNED_REVISIONS = {
-    "nvidia/Nemotron-3.5-Content-Safety": "35645ed3543b7e7ffaed2e788699e57a5051497c",
-}
-"""Hub repositories whose behaviour is known at one commit."""
 
 OWN_ADAPTER = "adapter"
 """Sub-directory of a checkpoint whose LoRA adapter belongs to it, unless settings name another."""
@@ -59,6 +54,7 @@ class Checkpoint:
     """
 
     source: Source
+    guard: GuardModel
     model: Any
     processor: Any
     tokenizer: Any
@@ -89,7 +85,7 @@ def resolve(settings: JudgeSettings) -> Source:
         directory, name = Path(settings.model), Path(settings.model).name
         looks_local = directory.is_absolute() or settings.model.startswith((".", "~"))
         if not directory.expanduser().is_dir() and not looks_local:
-            revision = settings.revision or PINNED_REVISIONS.get(settings.model)
+            revision = settings.revision or settings.guard.revisions.get(settings.model)
             return Source(settings.model, settings.model, None, revision, settings.adapter)
         directory = directory.expanduser()
     if not directory.is_dir():
@@ -131,7 +127,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
         ConfigurationError: it cannot be read, is no Gemma 3, its adapter does not fit, or its
             template or tokenizer lacks what the judge relies on.
     """
-    source = resolve(settings)
+    source, guard = resolve(settings), settings.guard
     transformers_logging.disable_progress_bar()
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -141,13 +137,13 @@ def load(settings: JudgeSettings) -> Checkpoint:
     def rendered(user: str, response: str | None, **kwargs: object) -> str:
         return render(tokenizer, template, user, response, **kwargs)
 
-    differences = check_template(rendered, tokenizer.bos_token or "")
+    differences = guard.check_template(rendered, tokenizer.bos_token or "")
     if differences:
         logger.warning("the chat template differs from the known one:\n%s", differences)
-    answer = answer_tokens(encoder(tokenizer), ())
+    answer = answer_tokens(encoder(tokenizer), (), guard)
     own = read_adapter(source.adapter) if source.adapter else None
     model = load_model(source, own, device, dtype, settings.numerics)
-    answer = answer._replace(stop=_stop_ids(model, tokenizer))
+    answer = answer._replace(stop=_stop_ids(model, tokenizer, guard))
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
         revision = directory_digest(source.directory)
@@ -157,6 +153,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
         name = f"{DEMONSTRATION}{mark.family or Path(source.id).name}"
     return Checkpoint(
         source=source,
+        guard=guard,
         model=model,
         processor=processor,
         tokenizer=tokenizer,
@@ -166,7 +163,7 @@ def load(settings: JudgeSettings) -> Checkpoint:
             id=name,
             revision=revision,
             adapter=f"sha256:{own.digest}" if own else None,
-            template_sha256=template_digest(template),
+            template_sha256=template_digest(template, guard),
             numerics=numerics(model, settings.numerics, attention_of(model, settings)),
         ),
         max_context=min(settings.max_context, config.text_config.max_position_embeddings),
@@ -305,11 +302,11 @@ def choose_dtype(name: str, device: torch.device) -> Any:
     return _DTYPES[name]
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def _stop_ids(model: Any, tokenizer: Any, guard: GuardModel) -> frozenset[int]:
     ends = model.generation_config.eos_token_id
     ids = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    turn = tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    return frozenset(token for token in (*ids, turn) if token is not None)
+    ids |= {tokenizer.convert_tokens_to_ids(each) for each in guard.stop}
+    return frozenset(token for token in ids if token is not None)
 
 
 def _read(source: Source, kind: Any, **kwargs: object) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 
 from worker.contracts.verdict import ModelRef
 from worker.errors import ConfigurationError
+from worker.guard.base import GuardModel
+from worker.guard.registry import FAMILIES
 from worker.judge.identity import template_digest
 from worker.judge.local.label_scores import answer_tokens
 from worker.judge.local.loading import (
-    PINNED_REVISIONS,
     Checkpoint,
     Source,
     encoder,
@@ -43,7 +44,7 @@ def config_of(source: Source) -> tuple[Any, bool]:
     try:
         return read_config(source), True
     except ConfigurationError:
-        if source.id not in PINNED_REVISIONS:
+        if not any(source.id in each.revisions for each in FAMILIES.values()):
             raise
         # Imported here: it is needed only where nothing was downloaded.
         from worker.judge.engine.shapes import config_4b
@@ -51,7 +52,9 @@ def config_of(source: Source) -> tuple[Any, bool]:
         return config_4b(), False
 
 
-def prefix_lengths(source: Source, config: Any, rubrics: Sequence[Rubric]) -> list[int] | None:
+def prefix_lengths(
+    source: Source, config: Any, rubrics: Sequence[Rubric], guard: GuardModel
+) -> list[int] | None:
     """Tokens of each rubric's prefix; None where the tokenizer is not on this machine."""
     try:
         processor, tokenizer, template = read_words(source, local=True)
@@ -59,16 +62,17 @@ def prefix_lengths(source: Source, config: Any, rubrics: Sequence[Rubric]) -> li
         return None
     checkpoint = Checkpoint(
         source=source,
+        guard=guard,
         model=_NoWeights(config),
         processor=processor,
         tokenizer=tokenizer,
         template=template,
-        answer=answer_tokens(encoder(tokenizer), ()),
+        answer=answer_tokens(encoder(tokenizer), (), guard),
         ref=ModelRef(
             id=source.id,
             revision="",
             adapter=None,
-            template_sha256=template_digest(template),
+            template_sha256=template_digest(template, guard),
             numerics="",
         ),
         max_context=config.text_config.max_position_embeddings,

@@ -12,21 +12,15 @@ from PIL import Image
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import ConfigurationError, Undecided
-from worker.guard.context import fold_context
 from worker.guard.sanitise import Sanitiser
-from worker.guard.template import CATEGORIES_SWITCH
 from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, encoder
-from worker.judge.local.segments import Pieces, cut
+from worker.judge.local.segments import Segments, cut
 from worker.judge.reference.decode import Context
 from worker.judgement import JudgeRequest, Rubric, RubricMode
 from worker.text.characters import slices
 from worker.text.recent import Recent
 
-ANSWER_TOKENS = 48
-"""Room for the category line (and for a whole answer where it is decoded)."""
-POLICY_ANSWER_TOKENS = 128
-"""The same under a free policy, whose categories are whole sentences."""
 LABEL_TOKENS = 32
 """Room for the constant text around the labels and for the floor's name."""
 MIN_EVENT = 256
@@ -36,8 +30,6 @@ PIECE = 8_192
 _AT_A_CUT = 8
 """Tokens by which a piece alone may differ from the same piece in its text."""
 _MOST_SHAPES = 1024
-NO_TEXT = "(image without text)"
-"""Stands for the missing text of an image: the model refuses an image without any."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,10 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, ready to be rendered. ``names`` are the control strings that were sanitised."""
+    """One request, ready to be rendered. ``names`` are the control strings that were sanitised.
+
+    ``line_tokens`` is the room for its category line.
+    """
 
     user: str
     response: str | None
@@ -68,12 +63,8 @@ class Prepared:
     picture: Picture | None
     used: ContextUse
     names: tuple[str, ...]
+    line_tokens: int
     context: Context = field(repr=False)
-
-
-def answer_budget(rubric: Rubric) -> int:
-    """Tokens an answer may take under a rubric."""
-    return POLICY_ANSWER_TOKENS if rubric.mode == "policy" else ANSWER_TOKENS
 
 
 class Prompter:
@@ -83,12 +74,12 @@ class Prompter:
         self._checkpoint, self._context_budget = checkpoint, context_budget
         self._encode = encoder(checkpoint.tokenizer)
         self._encode_context = Recent(self._encode)
-        tokenizer = checkpoint.tokenizer
+        tokenizer, self._guard = checkpoint.tokenizer, checkpoint.guard
         self._sanitise = Sanitiser(
-            tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
+            self._guard, tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
-        self._longest = max(len(piece) for piece in tokenizer.get_vocab())
-        self._cut: dict[_Shape, Pieces | None] = {}
+        self._longest = max(len(token) for token in tokenizer.get_vocab())
+        self._cut: dict[_Shape, Segments | None] = {}
         self._image_id = checkpoint.model.config.image_token_id
 
     def prepare(self, request: JudgeRequest) -> Prepared:
@@ -108,7 +99,7 @@ class Prompter:
         if not user:
             if request.image is None:
                 raise Undecided(UndecidedReason.EMPTY_MESSAGE, field="messages")
-            user = NO_TEXT
+            user = self._guard.no_text
         picture = self._picture(request.image) if request.image is not None else None
         context = self._context(user, response, request.rubric, picture)
         if len(context) > room:
@@ -116,7 +107,7 @@ class Prompter:
         turns, more = self._earlier(request.earlier, room - len(context))
         folded = user
         while turns:
-            folded = fold_context(turns, user)
+            folded = self._guard.fold(turns, user)
             longer = self._context(folded, response, request.rubric, picture)
             if len(longer) <= room and len(longer) - len(context) <= self._context_budget:
                 context = longer
@@ -125,7 +116,8 @@ class Prompter:
         omitted = len(request.earlier) - len(turns)
         used = ContextUse(included=len(turns), omitted=omitted)
         names = tuple(sorted(found | more))
-        return Prepared(folded, response, request.rubric, picture, used, names, context)
+        line = self._guard.line_tokens(request.rubric.mode)
+        return Prepared(folded, response, request.rubric, picture, used, names, line, context)
 
     def thinking(self, prepared: Prepared) -> Context:
         """The same request with the prompt that asks for a reasoning trace."""
@@ -138,7 +130,7 @@ class Prompter:
         return self._room(rubric) - len(context)
 
     def _room(self, rubric: Rubric) -> int:
-        return self._checkpoint.max_context - answer_budget(rubric) - LABEL_TOKENS
+        return self._checkpoint.max_context - self._guard.line_tokens(rubric.mode) - LABEL_TOKENS
 
     def _too_long(self) -> Undecided:
         limit = self._checkpoint.max_context
@@ -189,8 +181,8 @@ class Prompter:
 
     def policy_ids(self, rubric: Rubric) -> tuple[int, ...]:
         """The tokens that every event under a rubric begins with; empty where they differ."""
-        pieces = self._pieces(_Shape(rubric.mode, rubric.text, False, False, False))
-        return pieces.head if pieces is not None else ()
+        segments = self._segments(_Shape(rubric.mode, rubric.text, False, False, False))
+        return segments.head if segments is not None else ()
 
     def check_room(self, rubric: Rubric, ids: Sequence[int]) -> None:
         """Refuse a policy behind which hardly an event would fit.
@@ -216,18 +208,18 @@ class Prompter:
         think: bool = False,
     ) -> Context:
         shape = _Shape(rubric.mode, rubric.text, response is not None, picture is not None, think)
-        pieces = self._pieces(shape)
-        if pieces is None:
+        segments = self._segments(shape)
+        if segments is None:
             ids, policy = tuple(self._encode_context(self._render(shape, user, response))), 0
         else:
-            own = self._encode_context(pieces.text(user, response))
-            ids, policy = (*pieces.head, *own, *pieces.tail), len(pieces.head)
+            own = self._encode_context(segments.text(user, response))
+            ids, policy = (*segments.head, *own, *segments.tail), len(segments.head)
         if picture is None:
             return Context(ids, policy=policy)
         types = tuple(1 if token == self._image_id else 0 for token in ids)
         return Context(ids, types, picture.pixels, policy, picture.digest)
 
-    def _pieces(self, shape: _Shape) -> Pieces | None:
+    def _segments(self, shape: _Shape) -> Segments | None:
         if shape not in self._cut:
             if len(self._cut) >= _MOST_SHAPES:  # policies come and go
                 self._cut.clear()
@@ -240,14 +232,7 @@ class Prompter:
         return self._cut[shape]
 
     def _render(self, shape: _Shape, user: str, response: str | None) -> str:
-        kwargs: dict[str, object] = {
-            "enable_thinking": shape.think,
-            "request_categories": CATEGORIES_SWITCH,
-        }
-        if shape.mode == "policy":
-            kwargs["custom_policy"] = shape.text
-        elif shape.text is not None:
-            kwargs["custom_taxonomy"] = shape.text
+        kwargs = self._guard.template_kwargs(shape.mode, shape.text, think=shape.think)
         if not shape.image:
             return self._checkpoint.render(user, response, **kwargs)
         content = [{"type": "image"}, {"type": "text", "text": user}]

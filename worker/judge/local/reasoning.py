@@ -12,20 +12,17 @@ from worker.judge.local.label_scores import AnswerTokens, decode_text
 from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import GreedyStream, Writing, Written
 
-CLOSE = "</think>"
-_CLOSE_TOKENS = len(CLOSE)
-"""Most tokens that can spell ``</think>``: one a byte."""
-
 
 class ReasoningRules:
     """When a trace ends, and what it is then.
 
-    It ends where the answer begins behind ``</think>``, at the end of turn, or with its budget. The
-    answer itself is read by logits afterwards, so it is not written here.
+    It ends where the answer begins behind its closing tag, at the end of turn, or with its budget.
+    The answer itself is read by logits afterwards, so it is not written here.
     """
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
         self._answer, self._tokenizer = answer, tokenizer
+        self._close = answer.guard.trace_tags[1]
         self.draft = reasoning_draft(answer, tokenizer)
         self.writing = Writing(answer.stop, (answer.safe, answer.unsafe), self._answering)
 
@@ -35,19 +32,20 @@ class ReasoningRules:
             return Undecided(UndecidedReason.NOT_FINITE, detail="the trace's logits are not finite")
         ids = written.ids[:-1] if written.ended == "text" else written.ids
         text = decode_text(self._tokenizer, ids)
-        if written.ended != "text" and CLOSE in text:
-            end = text.rindex(CLOSE) + len(CLOSE)
+        if written.ended != "text" and self._close in text:
+            end = text.rindex(self._close) + len(self._close)
             count = next(n for n in range(1, len(ids) + 1) if self._length(ids[:n]) >= end)
             ids = ids[:count]
             text = decode_text(self._tokenizer, ids)
         return ReasoningResult(tuple(ids), text, written.ended, known)
 
     def _answering(self, written: Written) -> bool:
-        """Whether the last token is the answer's first, with nothing since ``</think>``."""
+        """Whether the last token is the answer's first, with nothing since the closing tag."""
         if written.ids[-1] != self._answer.user[0]:
             return False
-        recent = decode_text(self._tokenizer, written.ids[-_CLOSE_TOKENS - 4 : -1])
-        return recent.rstrip().endswith(CLOSE)
+        # At most one token a character spells the tag.
+        recent = decode_text(self._tokenizer, written.ids[-len(self._close) - 4 : -1])
+        return recent.rstrip().endswith(self._close)
 
     def _length(self, ids: Sequence[int]) -> int:
         return len(decode_text(self._tokenizer, ids))

@@ -1,10 +1,10 @@
-"""A prompt in three pieces, of which only the middle one depends on the event::
+"""A prompt in three segments, of which only the middle one depends on the event::
 
     <bos>…policy…⏎ | <BEGIN CONVERSATION>⏎user: TEXT … ⏎<END CONVERSATION>⏎ | Output your answer…
 
-The outer pieces are tokenised once for a policy. Cutting is only right where no token spans a cut,
-whatever the text: cuts lie at line breaks of the constant text, a line away from the event, and
-probes are tokenised both ways before a prompt is ever cut.
+The outer segments are tokenised once for a policy. Cutting is only right where no token spans a
+cut, whatever the text: cuts lie at line breaks of the constant text, a line away from the event,
+and probes are tokenised both ways before a prompt is ever cut.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PROBES = (
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Segments:
     """One policy's prompt for one shape of event (with or without response, image, thinking).
 
     ``head`` and ``tail`` are token ids; ``before``, ``between`` and ``behind`` the constant text
@@ -53,12 +53,12 @@ class Pieces:
     tail: tuple[int, ...]
 
     def text(self, user: str, response: str | None) -> str:
-        """The middle piece."""
+        """The middle segment."""
         return f"{self.before}{user}{self.between}{response or ''}{self.behind}"
 
 
-def cut(render: Render, encode: Encode, *, response: bool, image: str = "") -> Pieces | None:
-    """The pieces of what ``render`` gives; None where this prompt cannot be cut safely.
+def cut(render: Render, encode: Encode, *, response: bool, image: str = "") -> Segments | None:
+    """The segments of what ``render`` gives; None where this prompt cannot be cut safely.
 
     ``image`` is the text an image stands as in front of the user's; it belongs to the event, so
     that events with and without one begin with the same policy.
@@ -88,7 +88,7 @@ def cut(render: Render, encode: Encode, *, response: bool, image: str = "") -> P
     last = next((place for place in _places_behind(back) if holds(place - len(back))), None)
     if first is None or last is None:
         return None
-    pieces = Pieces(
+    segments = Segments(
         head=tuple(encode(front[:first])),
         before=front[first:],
         between=between,
@@ -96,10 +96,10 @@ def cut(render: Render, encode: Encode, *, response: bool, image: str = "") -> P
         tail=tuple(encode(back[last:])),
     )
     for probe, answer in zip(PROBES, answers, strict=True):
-        spelled = (*pieces.head, *encode(pieces.text(probe, answer)), *pieces.tail)
+        spelled = (*segments.head, *encode(segments.text(probe, answer)), *segments.tail)
         if spelled != tuple(encode(render(probe, answer if response else None))):
             return None
-    return pieces
+    return segments
 
 
 def _places_before(front: str) -> list[int]:

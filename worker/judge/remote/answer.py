@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+from unicodedata import normalize
 
 import msgspec
 
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import Label
 from worker.errors import Undecided
-from worker.guard.answer import label_match, line_match, split_categories, split_trace
+from worker.guard.base import Answer as Parsed
+from worker.guard.base import CategoryLine, GuardModel, SideName, WrittenLabel
 from worker.judge.remote.client import Failure, Meaning
 from worker.judgement import CategoryScore, Rubric, Side
 
@@ -52,6 +55,8 @@ class _Usage(msgspec.Struct):
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
     usage: _Usage | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Answer:
 
     ``start`` is where ``text`` begins in ``spelled``, the bytes of all tokens. ``trace`` is None
     unless the server handed it out by itself. ``cut`` says that the budget ended the answer.
+    ``answered_by`` is the model and the build that the server says wrote it.
     """
 
     text: str
@@ -93,6 +99,7 @@ class Answer:
     cut: bool
     input_tokens: int
     output_tokens: int
+    answered_by: tuple[str | None, str | None] = (None, None)
 
     def place(self, characters: int) -> int:
         """Byte in ``spelled`` of a character of ``text``."""
@@ -130,6 +137,7 @@ def decode_answer(body: bytes) -> Answer:
         cut=choice.finish_reason == "length",
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens or len(tokens),
+        answered_by=(completion.model, completion.system_fingerprint),
     )
 
 
@@ -174,37 +182,42 @@ def _unusable(kind: str, detail: str) -> Failure:
 #
 # ::
 #
-#     User Safety:| safe            safe -0.02,  unsafe -4.1                one token a label
-#     User Safety:| |un|safe        at `un`:  s -0.7, un -0.7               split, blank by itself
+#     Safety:| safe            safe -0.02,  unsafe -4.1                one token a label
+#     Safety:| |un|safe        at `un`:  s -0.7, un -0.7               split, blank by itself
 #
-# At every token between the colon and the label's first letter each alternative that goes on with
-# ``safe`` or ``unsafe`` counts for it, times the probability of having got there. The score is the
-# share of ``unsafe`` in both.
+# At every token up to the label's first letter each alternative that goes on with one of the labels
+# counts for it, times the probability of having got there. Alternatives are folded first: white
+# space in front of a label, capitals and compatible forms make no other label. One that is blank so
+# far may still become either, and counts as unsafe. The score is the share of unsafe.
 
 _SLACK = 0.02
 """How far a written label may lie on the wrong side of one half: servers round."""
 
+_Kind = Literal["safe", "unsafe", "blank"]
 
-def score_label(answer: Answer, colon: int, label: int, written: Label) -> Side:
-    """The side whose label begins at byte ``label`` of ``answer.spelled``, behind a colon's end.
 
-    A label that is not among the alternatives gets the most it can have if it is ``unsafe``, and
-    nothing if it is ``safe``.
+def score_label(answer: Answer, opens: int, label: int, written: Label, guard: GuardModel) -> Side:
+    """The side whose label begins at byte ``label`` of ``answer.spelled``, and may from ``opens``.
+
+    A label that is not among the alternatives gets the most it can have if it is the unsafe one,
+    and nothing if it is the safe one.
 
     Raises:
         Undecided: the label that was written is not the likelier one, or no alternatives came.
     """
-    blank = answer.spelled[colon:label]
     mass = {"safe": 0.0, "unsafe": 0.0}
     unlisted, reached, listed = 0.0, 1.0, False
     for token in answer.tokens:
-        if token.end <= colon or token.start > label:
+        if token.end <= opens or token.start > label:
             continue
         listed = listed or bool(token.others)
-        for text, logprob in ((token.text, token.logprob), *token.others):
-            kind = _continues(text, token, colon, blank, answer.spelled)
+        kind = _continues(token.text, token, opens, answer.spelled, guard)
+        if kind == "safe" or kind == "unsafe":
+            mass[kind] += reached * math.exp(token.logprob)
+        for text, logprob in token.others:
+            kind = _continues(text, token, opens, answer.spelled, guard)
             if kind is not None:
-                mass[kind] += reached * math.exp(logprob)
+                mass["safe" if kind == "safe" else "unsafe"] += reached * math.exp(logprob)
         unlisted = max(unlisted, reached * token.unlisted())
         reached *= math.exp(token.logprob)
     if not listed or mass[written] == 0.0:
@@ -221,37 +234,50 @@ def score_label(answer: Answer, colon: int, label: int, written: Label) -> Side:
     return Side(label="unsafe" if score >= 0.5 else "safe", score=score)
 
 
-def _continues(text: bytes, token: Token, colon: int, blank: bytes, spelled: bytes) -> Label | None:
-    """Which label an alternative at a token's place goes on with; None for neither, or not yet."""
-    before = spelled[colon : token.start]  # empty where the token begins with or before the colon
-    inside = max(0, colon - token.start)
+def _continues(
+    text: bytes, token: Token, opens: int, spelled: bytes, guard: GuardModel
+) -> _Kind | None:
+    """Which label an alternative at a token's place goes on with; None for neither."""
+    before = spelled[opens : token.start]  # empty where the token begins with or before the place
+    inside = max(0, opens - token.start)
     if text[:inside] != token.text[:inside]:
         return None
-    path = before + text[inside:]
-    labels: tuple[Label, Label] = ("unsafe", "safe")
-    for label in labels:
-        target = blank + label.encode()
-        if len(path) > len(blank) and _agree(path.lower(), target):
-            return label
+    path = _folded(before + text[inside:])
+    if not path:
+        return "blank"
+    # The unsafe label first: where both may follow, it is the one that counts.
+    if _agree(path, _folded(guard.spelling.unsafe.encode()), letters=str.isalnum):
+        return "unsafe"
+    if _agree(path, _folded(guard.spelling.safe.encode()), letters=_visible):
+        return "safe"
     return None
 
 
-def _agree(path: bytes, target: bytes) -> bool:
-    """Whether one begins with the other, and no letter follows the label."""
-    if len(path) <= len(target):
-        return target.startswith(path)
-    return path.startswith(target) and not path[len(target) :][:1].isalnum()
+def _folded(path: bytes) -> str:
+    """What can be read of it, in compatible forms and small letters, without white space before."""
+    text = path.decode("utf-8", "ignore")
+    return (text if text.isascii() else normalize("NFKC", text)).casefold().lstrip()
+
+
+def _visible(character: str) -> bool:
+    return not character.isspace()
+
+
+def _agree(path: str, label: str, letters: Callable[[str], bool]) -> bool:
+    """Whether one begins with the other, and nothing follows that makes the label another word."""
+    if len(path) <= len(label):
+        return label.startswith(path)
+    return path.startswith(label) and not letters(path[len(label)])
 
 
 # How likely the floor's name could have been written, from the alternatives in one answer.
 #
 # The category line may have gone on with the floor's name at its beginning and behind every name in
 # it. At each such place the name is followed as far as the line itself spells it; where the two
-# part,
-# the likeliest alternative that still fits is the most that the name can have::
+# part, the likeliest alternative that still fits is the most that the name can have::
 #
-#     Safety Categories:| Harass|ment            Sexual 0.20 stood beside ` Harass`: at most 0.20
-#     Safety Categories:| Sexual|<end of turn>   ` (` 0.03 stood beside the end: at most 0.9 x 0.03
+#     Categories:| Harass|ment            ` Sexual` 0.20 stood beside ` Harass`: at most 0.20
+#     Categories:| Sexual|<end of turn>   ` (` 0.03 stood beside the end: at most 0.9 x 0.03
 #
 # A bound below the floor's threshold settles the question. Where one does not, the token that keeps
 # it open is known (``Open``), and the judge asks again with that token preferred.
@@ -310,10 +336,11 @@ def bound(answer: Answer, place: Place, reached: float = 1.0) -> Bound:
         fitting = [
             (text, logprob)
             for text, logprob in token.others
-            if (text == expected if expected is not None else text and _fits(text, rest))
+            if (text == expected if expected is not None else _fits(text, rest))
         ]
         unlisted = token.unlisted() if own != expected else 0.0
-        best = max((math.exp(logprob) for _, logprob in fitting), default=unlisted)
+        # Of a known tokenizer one token fits; of another one all that might go on to the name.
+        best = sum(math.exp(logprob) for _, logprob in fitting) if fitting else unlisted
         if probability * best > most:
             most, opened = probability * best, None
             if fitting:
@@ -332,19 +359,30 @@ def bound(answer: Answer, place: Place, reached: float = 1.0) -> Bound:
 
 
 def _fits(text: bytes, rest: bytes) -> bool:
-    return rest.startswith(text) or text.startswith(rest)
+    """Whether an alternative may be, or become, the rest of a name, in any white space and form."""
+    one, other = _folded(text), _folded(rest)
+    return other.startswith(one) or one.startswith(other)
 
 
-def places(line: int, ends: Sequence[int], first: Spelling, further: Spelling) -> Iterator[Place]:
-    """The beginning of the line (byte behind its colon), and the end of each name in it."""
-    yield Place(line, b" Sexual (minor)", first)
+def places(
+    line: int, ends: Sequence[int], guard: GuardModel, first: Spelling, further: Spelling
+) -> Iterator[Place]:
+    """The beginning of the line (byte behind its constant text), and the end of each name in it.
+
+    ``first`` and ``further`` are how the server's tokenizer spells the floor's name at the one and,
+    behind the usual separator, at the others.
+    """
+    spelling = guard.spelling
+    yield Place(line, f"{spelling.first}{spelling.floor}".encode(), first)
     for end in ends:
-        yield Place(end, b", Sexual (minor)", further)
+        for number, separator in enumerate(spelling.separators):
+            text = f"{separator}{spelling.floor}".encode()
+            yield Place(end, text, further if number == 0 else ())
 
 
 @dataclass(frozen=True)
 class Line:
-    """A category line: its names, the byte behind its colon, and where each name ends.
+    """A category line: its names, the byte behind its constant text, and where each name ends.
 
     ``complete`` is False where the budget cut it off.
     """
@@ -356,82 +394,96 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Both labels as they were written, and the category line behind them, if there is one."""
+class Labelled:
+    """The labels of one answer as they were written, and the category line behind them, if any."""
 
-    user: Side
-    response: Side | None
+    sides: Mapping[SideName, Side]
     line: Line | None
 
     @property
     def written_unsafe(self) -> bool:
-        return "unsafe" in (self.user.label, self.response.label if self.response else None)
+        return any(each.label == "unsafe" for each in self.sides.values())
 
     @property
     def chance(self) -> float:
         """P(unsafe) of the side the model thinks worse of."""
-        return max(self.user.score, self.response.score if self.response else 0.0)
+        return max(each.score for each in self.sides.values())
 
 
-def read_sides(answer: Answer, *, response: bool, rubric: Rubric) -> Sides:
-    """Read labels and category line; ``response`` says whether a response was sent.
+def read_labels(
+    answer: Answer, guard: GuardModel, labels: Sequence[SideName], rubric: Rubric
+) -> Labelled:
+    """Read the labels that were asked for, and the category line.
 
     Raises:
-        Undecided: a label is missing, or has no score; the detail never quotes the text.
+        Undecided: the answer is malformed, or has no scores; the detail never quotes the text.
     """
-    start = answered_from(answer)
-    user = _side(answer, start, "User Safety")
-    answered = _side(answer, start, "Response Safety") if response else None
-    sides = Sides(user, answered, None)
-    if not sides.written_unsafe:
-        return sides
-    return Sides(user, answered, _line(answer, start, rubric))
+    parsed = guard.parse(answer.text, labels, rubric)
+    sides = {
+        name: _side(answer, label, guard) for name, label in zip(labels, parsed.labels, strict=True)
+    }
+    return Labelled(sides, _line(answer, parsed, guard))
 
 
-def read_line(answer: Answer, *, response: bool, rubric: Rubric) -> Line | None:
+def read_line(
+    answer: Answer, guard: GuardModel, labels: Sequence[SideName], rubric: Rubric
+) -> Line | None:
     """The category line of an answer whose labels were preferred; None where there is none.
 
     The labels must be there, and one of them unsafe; their scores are those of the first answer.
     """
-    start = answered_from(answer)
     try:
-        fields = ("User Safety", "Response Safety") if response else ("User Safety",)
-        labels = {label_match(answer.text[start:], field)[1].lower() for field in fields}
+        parsed = guard.parse(answer.text, labels, rubric)
     except Undecided:
         return None
-    return _line(answer, start, rubric) if "unsafe" in labels else None
+    return _line(answer, parsed, guard)
 
 
-def answered_from(answer: Answer) -> int:
+def unsafe_end(
+    answer: Answer, guard: GuardModel, labels: Sequence[SideName], rubric: Rubric
+) -> int | None:
+    """The byte behind the last label, where its line would begin; None of an answer that has one
+    already, is safe, or cannot be read."""
+    try:
+        parsed = guard.parse(answer.text, labels, rubric)
+    except Undecided:
+        return None
+    if parsed.line is not None or not parsed.unsafe:
+        return None
+    return answer.place(parsed.labels[-1].end)
+
+
+def answered_from(answer: Answer, guard: GuardModel) -> int:
     """Character of the text at which the answer proper begins, behind a trace.
 
     Raises:
         Undecided: a trace was opened and never closed.
     """
-    _, rest = split_trace(answer.text)
+    _, rest = guard.split_trace(answer.text)
     return len(answer.text) - len(rest)
 
 
-def _side(answer: Answer, start: int, field: str) -> Side:
-    match = label_match(answer.text[start:], field)
-    colon = match[0].index(":") + 1 + match.start()
-    written: Label = "unsafe" if match[1].lower() == "unsafe" else "safe"
-    label = answer.place(start + match.start(1))
-    return score_label(answer, answer.place(start + colon), label, written)
+def _side(answer: Answer, label: WrittenLabel, guard: GuardModel) -> Side:
+    # White space in front of a whole answer is cut off its text, but a label might stand in it.
+    first = label.opens == 0 and answer.trace is None
+    opens = 0 if first else answer.place(label.opens)
+    return score_label(answer, opens, answer.place(label.start), label.label, guard)
 
 
-def _line(answer: Answer, start: int, rubric: Rubric) -> Line | None:
-    match = line_match(answer.text[start:], "Safety Categories")
-    if match is None:
+def _line(answer: Answer, parsed: Parsed, guard: GuardModel) -> Line | None:
+    if parsed.line is None:
         return None
-    first = start + match.start(1)
+    line: CategoryLine = parsed.line
     categories, ends = [], []
-    for named in split_categories(match[1].rstrip(), rubric):
-        begin, end = answer.place(first + named.start), answer.place(first + named.end)
-        categories.append(CategoryScore(name=named.name, score=_probability(answer, begin, end)))
+    for named in line.names:
+        begin, end = answer.place(named.start), answer.place(named.end)
+        score = _probability(answer, begin, end)
+        if guard.spelling.open_ended:
+            score *= _ends(answer, end)
+        categories.append(CategoryScore(name=named.name, score=score))
         ends.append(end)
-    cut = answer.cut and start + match.end() == len(answer.text)
-    return Line(tuple(categories), answer.place(first), tuple(ends), not cut)
+    cut = answer.cut and line.end == len(answer.text)
+    return Line(tuple(categories), answer.place(line.start), tuple(ends), not cut)
 
 
 def _probability(answer: Answer, begin: int, end: int) -> float:
@@ -441,12 +493,11 @@ def _probability(answer: Answer, begin: int, end: int) -> float:
     )
 
 
-def unclosed(answer: Answer) -> bool:
-    """Whether a trace was begun and its end never written."""
-    if answer.trace is not None:
-        return not answer.text and answer.cut
-    try:
-        split_trace(answer.text)
-    except Undecided as error:
-        return error.reason is UndecidedReason.MALFORMED_OUTPUT
-    return False
+def _ends(answer: Answer, end: int) -> float:
+    """The probability that a name ends at a byte where a token begins, and no digit follows."""
+    token = next((each for each in answer.tokens if each.start == end), None)
+    if token is None:
+        return 1.0
+    listed = ((token.text, token.logprob), *token.others)
+    longer = sum(math.exp(logprob) for text, logprob in listed if text[:1].isdigit())
+    return max(0.0, 1.0 - longer)

@@ -1,7 +1,7 @@
 """The body of a chat completion request that asks for a verdict.
 
-Source of the keyword arguments and of the order (image, then text): the model's chat template and
-its model card; ``chat_template_kwargs`` is how vLLM, SGLang and NIM hand them to the template.
+An image stands in front of its text, as model cards have it; ``chat_template_kwargs`` is how vLLM,
+SGLang and NIM hand switches to a chat template.
 """
 
 from __future__ import annotations
@@ -13,35 +13,22 @@ from collections.abc import Mapping
 import msgspec
 from PIL import Image
 
-from worker.guard.template import CATEGORIES_SWITCH
+from worker.guard.base import Conversation
 from worker.images import JudgeImage
-from worker.judge.remote.prepare import Prepared
-from worker.judgement import Rubric
-
-ANSWER_TOKENS = 96
-"""Room for the labels and the category line, as the local judge has it."""
-POLICY_ANSWER_TOKENS = 176
-"""The same under a free policy, whose categories are whole sentences."""
 
 
-def answer_budget(rubric: Rubric) -> int:
-    """Tokens that a whole answer may take under a rubric."""
-    return POLICY_ANSWER_TOKENS if rubric.mode == "policy" else ANSWER_TOKENS
-
-
-def messages(prepared: Prepared, *, earlier: bool = True) -> list[dict[str, object]]:
-    """The conversation to judge; blocking where there is an image.
-
-    ``earlier`` says whether the earlier turns are folded in.
-    """
-    text = prepared.user if earlier else prepared.alone
-    content: object = text
-    if prepared.image is not None:
-        url = {"url": data_uri(prepared.image)}
-        content = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
-    found: list[dict[str, object]] = [{"role": "user", "content": content}]
-    if prepared.response is not None:
-        found.append({"role": "assistant", "content": prepared.response})
+def messages(conversation: Conversation, image: JudgeImage | None) -> list[dict[str, object]]:
+    """A conversation as the API takes it; blocking where there is an image."""
+    found: list[dict[str, object]] = [
+        {"role": role, "content": text} for role, text in conversation.turns
+    ]
+    if image is not None:
+        last = next(each for each in reversed(found) if each["role"] == "user")
+        url = {"url": data_uri(image)}
+        last["content"] = [
+            {"type": "image_url", "image_url": url},
+            {"type": "text", "text": last["content"]},
+        ]
     return found
 
 
@@ -51,22 +38,6 @@ def data_uri(image: JudgeImage) -> str:
     encoded = io.BytesIO()
     picture.save(encoded, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
-
-
-def template_kwargs(
-    rubric: Rubric, *, think: bool, further: Mapping[str, object]
-) -> dict[str, object]:
-    """The template's switches for a rubric; ``further`` are the operator's own."""
-    kwargs: dict[str, object] = {
-        **further,
-        "enable_thinking": think,
-        "request_categories": CATEGORIES_SWITCH,
-    }
-    if rubric.mode == "policy":
-        kwargs["custom_policy"] = rubric.text
-    elif rubric.text is not None:
-        kwargs["custom_taxonomy"] = rubric.text
-    return kwargs
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,13 @@ import asyncio
 import re
 import ssl
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 import aiohttp
 from opentelemetry import trace
+from yarl import URL
 
 from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, Undecided
@@ -21,8 +22,8 @@ from worker.telemetry.tracing import traceparent
 
 # What can go wrong with one HTTP request, and what that says about the server and the event.
 #
-# ``AWAY``      refused connection, 408, 429, 502 to 504  the server or its gateway has nobody free
-# ``SETTINGS``  401, 403, 404, a redirect                 nothing passes, or a rule meets this one
+# ``AWAY``      no connection, 408, 429, 502 to 504       the server or its gateway has nobody free
+# ``SETTINGS``  401, 403, 404, a redirect, a certificate  nothing passes, or a rule meets this one
 # ``DOUBTFUL``  time-out, 500, body cut off               server or event: only a probe tells
 # ``REFUSED``   400, 422, an answer that cannot be read   as ``DOUBTFUL``, but the same again
 
@@ -57,6 +58,9 @@ class Failure(Exception):
         self.retry_after_s = retry_after_s
         super().__init__(self.detail)
 
+
+GONE = frozenset({"connection", "disconnected"})
+"""Kinds of failure after which whatever answers next may be another server."""
 
 _TOO_LONG = re.compile(
     r"context[ _]length|maximum (context|model|input|prompt) length|max_model_len|max_seq_len"
@@ -105,7 +109,11 @@ def seconds(retry_after: str | None) -> float | None:
 
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Longest body that is read: a thousand tokens with a hundred alternatives are under 10 MB."""
+"""Longest body that is read, after it was decompressed: a thousand tokens with a hundred
+alternatives are under 10 MB."""
+_PIECE_BYTES = 1024 * 1024
+"""Most that is decompressed before others on the event loop have their turn."""
+_VERSION = re.compile(r"v\d+[a-z0-9]*", re.IGNORECASE)
 
 
 class Client:
@@ -119,16 +127,19 @@ class Client:
 
     def __init__(self, settings: RemoteSettings) -> None:
         self._settings = settings
-        self._proxy = _proxy(settings.base_url)
+        self._base = URL(settings.base_url)
+        self._proxy = _proxy(self._base)
         self._key = _read_key(settings)
-        secure = settings.base_url.startswith("https://")
+        secure = self._base.scheme == "https"
         connector = aiohttp.TCPConnector(
             limit=0,  # the judge bounds what is in flight
             ssl=_tls(settings) if secure else True,
             keepalive_timeout=30.0,
         )
         self._session = aiohttp.ClientSession(
-            connector=connector, headers={"User-Agent": "moderation-worker"}
+            connector=connector,
+            headers={"User-Agent": "moderation-worker"},
+            auto_decompress=False,  # it has no bound: a megabyte may hold a gigabyte
         )
 
     async def get(self, path: str, timeout_s: float) -> bytes:
@@ -143,6 +154,21 @@ class Client:
             Undecided: the server says that the prompt is too long for it.
         """
         return await self._send("POST", path, body, timeout_s)
+
+    async def expects_tls(self) -> bool:
+        """Whether a port that was spoken to without TLS would rather have it."""
+        if self._base.scheme != "http":
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
+        host, port, longest = self._base.host, self._base.port, self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(longest):
+                _, writer = await asyncio.open_connection(host, port, ssl=context)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
 
     async def close(self) -> None:
         await self._session.close()
@@ -168,7 +194,7 @@ class Client:
         except (Failure, Undecided):
             raise
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise Failure(Meaning.AWAY, "connection", detail="no connection") from error
+            raise self._unconnected(error) from error
         except TimeoutError as error:
             raise Failure(
                 Meaning.DOUBTFUL,
@@ -178,6 +204,11 @@ class Client:
             ) from error
         except aiohttp.ClientPayloadError as error:
             raise Failure(Meaning.DOUBTFUL, "cut_off", detail="the answer was cut off") from error
+        except aiohttp.ClientResponseError as error:
+            # What came is no HTTP: a port that speaks TLS, or something else altogether.
+            raise Failure(
+                Meaning.DOUBTFUL, "no_http", detail=f"what answers at {self._place()} is no HTTP"
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Failure(
                 Meaning.DOUBTFUL, "disconnected", detail="the connection was lost"
@@ -185,14 +216,43 @@ class Client:
         except ValueError as error:
             raise Failure(Meaning.SETTINGS, "address", detail="the address is no URL") from error
 
-    def _url(self, path: str) -> str:
-        if not path.startswith("/"):
-            return f"{self._settings.base_url}/{path}"
-        root = self._settings.base_url.rsplit("/v1", 1)[0]
-        return root + path
+    def _url(self, path: str) -> URL:
+        """Always of the base's own origin, which alone may see the key; its query is kept."""
+        parts = [each for each in self._base.parts if each != "/"]
+        if path.startswith("/"):
+            # Beside the API, not below it: what stands in front of its version is kept.
+            if parts and _VERSION.fullmatch(parts[-1]):
+                parts.pop()
+            path = path[1:]
+        return self._base.with_path("/" + "/".join([*parts, path]), keep_query=True)
+
+    def _place(self) -> str:
+        return f"{self._base.host}:{self._base.port}"
+
+    def _unconnected(self, error: Exception) -> Failure:
+        """Why there is no connection, in words that say what to look at."""
+        place = self._place()
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or "it is not trusted"
+            detail = f"the certificate of {place} is refused ({why})"
+            return Failure(Meaning.SETTINGS, "certificate", detail=detail)
+        if isinstance(error, aiohttp.ClientSSLError):
+            detail = f"what answers at {place} speaks no TLS"
+            return Failure(Meaning.SETTINGS, "tls", detail=detail)
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return Failure(
+                Meaning.AWAY, "connection", detail=f"the name {self._base.host} is unknown"
+            )
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return Failure(Meaning.AWAY, "connection", detail=f"no connection to {place} in time")
+        return Failure(Meaning.AWAY, "connection", detail=f"{place} takes no connection")
 
     async def _headers(self) -> Mapping[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+        }
         if self._settings.api_key_file is not None:
             try:
                 key = await asyncio.to_thread(_read_key, self._settings)
@@ -209,14 +269,44 @@ class Client:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """The body, no more than ``MAX_ANSWER_BYTES`` of it."""
+    """The body, decompressed, no more than ``MAX_ANSWER_BYTES`` of it.
+
+    Raises:
+        Failure: it is longer, or compressed in a way that nobody asked for.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        unpack = None
+    elif encoding in ("gzip", "x-gzip", "deflate"):
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # by its header, gzip or zlib
+    else:
+        response.close()
+        raise Failure(Meaning.REFUSED, "encoding", detail="the answer is compressed in another way")
     pieces, size = [], 0
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_ANSWER_BYTES:
-            response.close()
-            raise Failure(Meaning.REFUSED, "too_large", detail="the answer is too large")
+    async for packed in response.content.iter_any():
+        while packed:
+            if unpack is None:
+                piece, packed = packed, b""
+            else:
+                try:
+                    piece = unpack.decompress(packed, _PIECE_BYTES)
+                except zlib.error as error:
+                    response.close()
+                    raise Failure(
+                        Meaning.DOUBTFUL, "cut_off", detail="the answer cannot be decompressed"
+                    ) from error
+                packed = unpack.unconsumed_tail
+                if not piece and not packed:
+                    break
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                response.close()
+                raise Failure(Meaning.REFUSED, "too_large", detail="the answer is too large")
+            if packed:
+                await asyncio.sleep(0)
+    if unpack is not None and not unpack.eof:
+        raise Failure(Meaning.DOUBTFUL, "cut_off", detail="the answer was cut off")
     return b"".join(pieces)
 
 
@@ -252,9 +342,8 @@ def _tls(settings: RemoteSettings) -> ssl.SSLContext:
         ) from error
 
 
-def _proxy(base_url: str) -> str | None:
+def _proxy(address: URL) -> str | None:
     """The proxy that the environment names for this address, if any."""
-    address = urlsplit(base_url)
-    if urllib.request.proxy_bypass_environment(address.netloc):  # type: ignore[attr-defined]
+    if urllib.request.proxy_bypass_environment(address.authority):  # type: ignore[attr-defined]
         return None
     return urllib.request.getproxies_environment().get(address.scheme)

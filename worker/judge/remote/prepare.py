@@ -1,7 +1,8 @@
-"""From a request to the texts that are sent: sanitised and folded, as in front of a local model.
+"""From a request to the texts that are sent: sanitised, and as many earlier turns as fit.
 
-The server's tokenizer is not here, so the known control strings of Gemma 3 stand for its added
-tokens, and the length of earlier turns is estimated. Whether the judged turn fits, the server says.
+The server's tokenizer is not here, so the control strings that the family is known to have stand
+for its added tokens, and the length of earlier turns is estimated. Whether the judged turn fits,
+the server says.
 """
 
 from __future__ import annotations
@@ -12,28 +13,24 @@ from dataclasses import dataclass
 from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
-from worker.guard.context import fold_context
+from worker.guard.base import GuardModel
 from worker.guard.sanitise import Sanitiser
 from worker.images import JudgeImage
-from worker.judgement import JudgeRequest, Rubric
+from worker.judgement import JudgeRequest
 
-NO_TEXT = "(image without text)"
-"""Stands for the missing text of an image: the model refuses an image without any."""
 BYTES_A_TOKEN = 3
 """Bytes of UTF-8 that one token stands for at least, in ordinary text: the estimate is high."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, ready to be sent. ``alone`` is ``user`` without the earlier turns in ``used``.
-
-    ``names`` are the control strings that were sanitised.
+    """One request, ready to be sent. ``earlier`` are the turns that fit, oldest first, as ``used``
+    counts them; ``names`` are the control strings that were sanitised.
     """
 
     user: str
-    alone: str
     response: str | None
-    rubric: Rubric
+    earlier: tuple[tuple[str, str], ...]
     image: JudgeImage | None
     used: ContextUse
     names: tuple[str, ...]
@@ -42,13 +39,13 @@ class Prepared:
 class Preparer:
     """Prepares requests; safe from several threads."""
 
-    def __init__(self, context_budget: int) -> None:
-        self._context_budget = context_budget
+    def __init__(self, guard: GuardModel, context_budget: int) -> None:
+        self._guard, self._context_budget = guard, context_budget
         # No tokenizer to ask whether a sanitised text still spells a token.
-        self._sanitise = Sanitiser({}, lambda _: ())
+        self._sanitise = Sanitiser(guard, {}, lambda _: ())
 
     def prepare(self, request: JudgeRequest) -> Prepared:
-        """Sanitise everything, and fold in what fits of the earlier turns, newest first.
+        """Sanitise everything, and keep what fits of the earlier turns, newest first.
 
         Raises:
             Undecided: ``empty_message``; ``invalid_field`` where a text is no Unicode.
@@ -61,16 +58,14 @@ class Preparer:
         if not user:
             if request.image is None:
                 raise Undecided(UndecidedReason.EMPTY_MESSAGE, field="messages")
-            user = NO_TEXT
+            user = self._guard.no_text
         turns, more = self._earlier(request.earlier)
-        used = ContextUse(included=len(turns), omitted=len(request.earlier) - len(turns))
         return Prepared(
-            user=fold_context(turns, user),
-            alone=user,
+            user=user,
             response=response,
-            rubric=request.rubric,
+            earlier=tuple(turns),
             image=request.image,
-            used=used,
+            used=ContextUse(included=len(turns), omitted=len(request.earlier) - len(turns)),
             names=tuple(sorted(found | more)),
         )
 

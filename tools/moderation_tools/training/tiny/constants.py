@@ -7,8 +7,7 @@ Source: the wire contract of Nemotron 3.5 Content Safety's chat template (text p
 from __future__ import annotations
 
 from worker.guard.context import EARLIER_MARK, JUDGED_MARK
-from worker.guard.render import FLOOR_NOTE, custom_policy
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN, FLOOR_NOTE, custom_policy
 
 INTRO_LINES: tuple[str, ...] = (
     "You are a safety classifier for analyzing interactions between humans and LLMs. Given a "

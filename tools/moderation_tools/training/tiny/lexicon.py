@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from moderation_tools.training.tiny.languages import FOREIGN_HARMFUL, FOREIGN_NEUTRAL
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 
 HARMFUL: dict[str, tuple[str, ...]] = {
     name: tuple(words.split())

@@ -20,7 +20,7 @@ from moderation_tools.training.tiny.prompt import event_text, prefix_text
 from moderation_tools.training.tiny.rubrics import DrawnRubric
 from moderation_tools.training.tiny.vocabulary import Vocabulary
 from worker.guard.context import JUDGED_MARK
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 
 IGNORED = -100
 _PREFIX, _PADDING = -1, -2

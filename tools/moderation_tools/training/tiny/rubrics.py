@@ -16,8 +16,7 @@ from moderation_tools.training.tiny.lexicon import (
     harmful_words,
     neutral_words,
 )
-from worker.guard.render import builtin_taxonomy, custom_policy, custom_taxonomy
-from worker.guard.taxonomy import BUILTIN, FLOOR
+from worker.guard.nemotron35 import BUILTIN, FLOOR, builtin_taxonomy, custom_policy, custom_taxonomy
 
 Mode = Literal["builtin", "suppressed", "taxonomy", "policy"]
 MODES: tuple[Mode, ...] = ("builtin", "suppressed", "taxonomy", "policy")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from moderation_tools.training.tiny.constants import constant_pieces
 from moderation_tools.training.tiny.vocabulary import SPECIAL, unsegmented_words, vocabulary
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 
 _SINGLE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}ー]"
 _NO_LETTER_AFTER = r"(?![\p{L}\p{M}\p{N}])"

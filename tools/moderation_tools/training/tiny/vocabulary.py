@@ -20,7 +20,7 @@ from moderation_tools.training.tiny.lexicon import (
     harmful_words,
     neutral_words,
 )
-from worker.guard.taxonomy import BUILTIN
+from worker.guard.nemotron35 import BUILTIN
 
 SPECIAL: tuple[str, ...] = (
     "<pad>",

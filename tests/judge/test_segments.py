@@ -1,4 +1,4 @@
-"""A prompt is tokenised in pieces that spell what the whole prompt spells, and begin with the
+"""A prompt is tokenised in segments that spell what the whole prompt spells, and begin with the
 policy whatever follows it."""
 
 from __future__ import annotations
