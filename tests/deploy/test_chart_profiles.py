@@ -58,7 +58,7 @@ def test_every_profile_is_one_that_these_tests_know() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_profile_fits_its_card_with_the_policies_of_the_repository(name: str) -> None:
-    """The default settings want 38 GiB: on most cards a worker would refuse to start."""
+    """The default settings want 29 GiB: on most cards a worker would refuse to start."""
     judge = {**profile(name)["settings"]["judge"], "model": MODEL}
     settings = load_settings(
         None, judge=judge, policies={"directory": str(REPOSITORY / "policies")}
