@@ -98,15 +98,17 @@ async def _with_a_model(directory: Path, env: dict[str, str], found: Recorded) -
             said("look", 6, images=[{"uri": "s3://pics/none.png"}]),
             said("", 7, messages=[*earlier * 20, {"role": "user", "text": "hi"}]),
             said("", 8, messages=[earlier[0], earlier[1]]),
+            said("ｈｅｌｌｏ fr\u200bee", 9),
+            said("", 30, messages=[{"role": "system", "text": "be kind"}, earlier[0]]),
             *(said("the same", 10 + number) for number in range(3)),
             Output(topic=TOPIC, key=b"k", value=b"not json"),
         ]
     )
     with WorkerProcess(place.config, directory / "log", env=env) as worker:
         await asyncio.to_thread(worker.wait_ready)
-        await place.until(11, 1)
-        await place.write([said("look", 20, images=again), said("the same", 21)])
         await place.until(13, 1)
+        await place.write([said("look", 20, images=again), said("the same", 21)])
+        await place.until(15, 1)
         place.policy(version=2, on_undecided="block")
         (place.policies / "broken.yaml").write_text("name: [\n")
 
