@@ -21,7 +21,7 @@ class DeadLetterCode(StrEnum):
     TOO_DEEP = "too_deep"
     """Objects and arrays are nested deeper than 64 levels."""
     TOO_LARGE = "too_large"
-    """More than `stream.max_event_bytes`, or more than 100,000 objects and arrays."""
+    """More than `stream.max_event_bytes`, or more than 50,000 members and items."""
     DUPLICATE_KEY = "duplicate_key"
     """An id is given twice in one object, so that two readers may see two ids."""
     WRONG_TYPE = "wrong_type"
@@ -36,6 +36,8 @@ class DeadLetterCode(StrEnum):
     """A fault of the worker met on this record while it was read; its log line says more."""
     POISON = "poison"
     """It ended the worker again and again, even unjudged: referred to, and nothing of it read."""
+    UNREADABLE_RECORD = "unreadable_record"
+    """The record, or the batch it came in, cannot be parsed; the detail says what of it."""
 
 
 class UndecidedReason(StrEnum):

@@ -27,6 +27,36 @@ async def together(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
         raise
 
 
+async def bounded(work: Coroutine[Any, Any, object], timeout_s: float) -> bool:
+    """Run ``work`` for so long at most, in a task of its own; whether it ended in time and well.
+
+    Whatever happens in there stays in there, its cancellations too: a library that cancels tasks
+    of its own and waits for them lets a ``CancelledError`` out that nobody meant for the caller.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        done = task.done()
+        if not done:
+            task.cancel()
+            task.add_done_callback(_look_at)
+    if not done or task.cancelled():
+        return False
+    return task.exception() is None
+
+
+def asked_to_cancel() -> bool:
+    """Whether the running task was cancelled by whoever has it, and not by what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _look_at(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
 class Signal:
     """Wakes everyone who waits; costs next to nothing while nobody does."""
 

@@ -20,13 +20,15 @@ class FetchedImage(msgspec.Struct, frozen=True, kw_only=True):
     ``sha256`` is of the encoded bytes. ``frames`` are the views worth judging, in that order: the
     moments of an animation, the parts of a large image, on light and on dark ground where it is
     partly transparent (worker/media/decode.py says what their digests stand for). ``total`` is how
-    many it takes to see everything; 0 means as many as there are.
+    many it takes to see everything; 0 means as many as there are. ``scale``: pixels of the image
+    for one of the model's, in the finest of them.
     """
 
     uri: str
     sha256: str | None = None
     frames: tuple[JudgeImage, ...] = ()
     total: int = 0
+    scale: float = 1.0
     error: str | None = None
     detail: str = ""
 

@@ -18,7 +18,11 @@ class TopicPartition(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One input record, bytes untouched. ``timestamp`` is milliseconds since the epoch."""
+    """One input record, bytes untouched. ``timestamp`` is milliseconds since the epoch.
+
+    ``unreadable`` says why the log could not parse it, where it could not: what is known of it
+    stands in the other fields, and nothing of it may be taken for an event.
+    """
 
     topic: str
     partition: int
@@ -27,6 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    unreadable: str = ""
 
     @property
     def source(self) -> TopicPartition:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from worker import __version__
 from worker.accounting.recorder import Accounts
 from worker.clock import Clock, SystemClock
+from worker.concurrency import together
 from worker.contracts.event import judged_turn
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, WorkerError
 from worker.judge.base import Judge
@@ -24,6 +25,7 @@ from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
+from worker.log.base import LogActivity
 from worker.log.factory import open_log
 from worker.log.runner import StreamRunner
 from worker.media.factory import open_store
@@ -55,12 +57,20 @@ def observe(
     health: Callable[[], Health],
     policies: PolicyRegistry,
 ) -> None:
-    """Watch the service: stalled batch, dependencies away, policy problems, readiness."""
+    """Watch the service from its start: build, model, policies, readiness and what it consists of,
+    stalled batch, dependencies away, policy problems, the log."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
+    instruments.check.watch(
+        lambda: [(int(ok), {Attribute.CHECK: name}) for name, ok in health().checks.items()]
+    )
+    instruments.build_info.watch(lambda: [(1, {Attribute.BUILD: snapshot().version})])
+    instruments.model_info.watch(lambda: _model(snapshot()))
+    instruments.policy_info.watch(lambda: _policies(snapshot()))
     instruments.policy_problems.watch(lambda: _problems(policies))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
+    instruments.log_silence.watch(lambda: _silences(snapshot()))
 
 
 def forget() -> None:
@@ -68,10 +78,42 @@ def forget() -> None:
     for gauge in (
         instruments.batch_stalled,
         instruments.ready,
+        instruments.check,
+        instruments.build_info,
+        instruments.model_info,
+        instruments.policy_info,
         instruments.policy_problems,
         instruments.paused,
+        instruments.log_silence,
     ):
         gauge.watch(None)
+
+
+def _model(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    if (model := snapshot.model) is None:
+        return []
+    labels: dict[str, str | int | bool] = {
+        Attribute.MODEL: model.id,
+        Attribute.REVISION: model.revision,
+        Attribute.ADAPTER: model.adapter or "",
+        Attribute.TEMPLATE: model.template_sha256,
+        Attribute.NUMERICS: model.numerics,
+    }
+    return [(1, labels)]
+
+
+def _policies(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    return [
+        (
+            1,
+            {
+                Attribute.POLICY: policy.name,
+                Attribute.POLICY_VERSION: policy.version,
+                Attribute.POLICY_SHA: policy.sha256,
+            },
+        )
+        for policy in snapshot.policies
+    ]
 
 
 def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
@@ -82,6 +124,17 @@ def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
     return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
 
 
+def _silences(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    """Seconds since the log last answered, by what it was asked for."""
+    activity = snapshot.stream.log if snapshot.stream else LogActivity()
+    moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
+    return [
+        (max(0.0, snapshot.now - moment), {Attribute.KIND: kind})
+        for kind, moment in moments.items()
+        if moment is not None
+    ]
+
+
 class _Away:
     """Since when each dependency has been away, as far as collections have seen it."""
 
@@ -89,7 +142,8 @@ class _Away:
         self._since: dict[str, float] = {}
 
     def seconds(self, snapshot: WorkerSnapshot) -> list[instruments.Observation]:
-        paused = snapshot.stream.paused_dependencies if snapshot.stream else ()
+        paused = set(snapshot.stream.paused_dependencies if snapshot.stream else ())
+        paused.update(snapshot.waits_for)
         self._since = {name: self._since.get(name, snapshot.now) for name in paused}
         return [
             (snapshot.now - since, {Attribute.DEPENDENCY: name})
@@ -126,6 +180,7 @@ class WorkerService:
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
         self._warm = False
+        self._waits_for: tuple[str, ...] = ()
         self._stopping = asyncio.Event()
         self._closed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,6 +202,7 @@ class WorkerService:
             self.policies.topics(),
             settings.stream,
             clock=self.clock,
+            conversation=self.pipeline.conversation,
         )
         self._watchdog = Watchdog(self.judge.stalled_s, settings.judge.batch_deadline_s)
         self._probe = LoopProbe(self.clock)
@@ -227,13 +283,18 @@ class WorkerService:
     def _remember(self, processed: Processed) -> None:
         evaluation, event = processed.evaluation, processed.event
         if evaluation is None or event is None:
-            self.recent.add_dead_letter()
+            record = processed.record
+            code = str(processed.unreadable.code) if processed.unreadable else ""
+            self.recent.add_dead_letter(code, record.topic, record.partition, record.offset)
             return
         decision = evaluation.decision
         turn = judged_turn(event) if self.settings.web.show_content else None
-        text = turn.user.text if turn else ""
         self.recent.add(
-            evaluation.verdict, held=decision.quarantined, text=text, traces=decision.traces
+            evaluation.verdict,
+            held=decision.quarantined,
+            text=turn.user.text if turn else "",
+            response=turn.response.text if turn and turn.response else "",
+            traces=decision.traces,
         )
 
     async def run(self) -> None:
@@ -250,7 +311,12 @@ class WorkerService:
         self._watchdog.start()
         try:
             await self.fetcher.start()
-            await self.judge.start()
+            if settings.judge.backend == "remote":
+                self._waits_for = ("judge",)  # for as long as its server does not answer
+            # A log that cannot work is said before a model was loaded for it, and one that is
+            # away is waited for meanwhile.
+            await together([self.runner.connect(), self.judge.start()])
+            self._waits_for = ()
             if self._judge_is_ours:  # what the hub sent says only now what it is
                 refuse_demonstration(settings, self.judge.model().id)
             await self._activate()
@@ -274,8 +340,10 @@ class WorkerService:
         while not self._stopping.is_set():
             try:
                 await self.policies.activate()
+                self._waits_for = ()
                 return
             except DependencyUnavailable as error:
+                self._waits_for = ("judge",)
                 logger.warning("policies wait for the judge: %s", error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), RETRY_JUDGE_S)
@@ -286,8 +354,8 @@ class WorkerService:
         While the model is still loading there is nothing to drain, and nothing is waited for.
         """
         self._stopping.set()
+        await self.runner.stop()
         if self._warm:
-            await self.runner.stop()
             await self._closed.wait()
 
     async def _close(self) -> None:
@@ -315,7 +383,8 @@ class WorkerService:
             model_warm=self._warm,
             stalled_batch_s=self.judge.stalled_s(),
             loop_lag_s=self._probe.lag_s(),
-            stream=self.runner.status() if self._warm else None,
+            waits_for=self._waits_for,
+            stream=self.runner.status(),
             policies=policy_rows(self.policies.snapshot),
             unready_topics=self.policies.unready_topics() if self._warm else (),
             policy_problems=tuple(str(problem) for problem in self.policies.problems),
@@ -326,11 +395,11 @@ class WorkerService:
         snapshot = self.snapshot()
         return live(snapshot, self._limits), ready(snapshot, self._limits)
 
-    def console(self) -> ConsoleView:
-        """Everything the console shows, now."""
+    def console(self, event_id: str = "") -> ConsoleView:
+        """Everything the console shows, now; ``event_id`` is what somebody looks for."""
         if self._telemetry is not None:
-            count = self._telemetry.sum_of("moderation_judge_batch_contexts_count")
-            contexts = self._telemetry.sum_of("moderation_judge_batch_contexts_sum")
+            name = "moderation_judge_batch_contexts"
+            count, contexts = self._telemetry.sums_of(f"{name}_count", f"{name}_sum")
             self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
@@ -341,6 +410,8 @@ class WorkerService:
             cache=cache_figures(self.judge),
             kept=kept_by(self.judge),
             show_content=self.settings.web.show_content,
+            wanted=event_id,
+            found=self.recent.find(event_id) if event_id else None,
         )
 
     def metrics(self, accept: str) -> tuple[bytes, str]:

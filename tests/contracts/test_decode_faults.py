@@ -44,7 +44,7 @@ def image(**changes: object) -> dict[str, Any]:
         ({"messages": [user()] * 1001}, "messages"),
         ({"messages": [user(), "hello"]}, "messages[1]"),
         ({"messages": [{"text": "hello"}]}, "messages[0].role"),
-        ({"messages": [{"role": "system", "text": "hello"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "text": "hello"}]}, "messages[0].role"),
         ({"messages": [{"role": "User", "text": "hello"}]}, "messages[0].role"),
         ({"messages": [{"role": 1, "text": "hello"}]}, "messages[0].role"),
         ({"messages": [user(), user(7)]}, "messages[1].text"),
@@ -118,6 +118,7 @@ def test_an_empty_judged_message_is_undecided(messages: list[object], field: str
         pytest.param([user(""), user("hi")], id="empty context"),
         pytest.param([user("", images=[image()])], id="an image without text"),
         pytest.param([user("a"), user("b")], id="two user turns in a row"),
+        pytest.param([{"role": "system", "text": ""}, user("b")], id="an empty system message"),
         pytest.param([user(None, images=[image()])], id="null text beside an image"),
         pytest.param([user("a", images=None)], id="null images"),
     ],
@@ -137,8 +138,27 @@ def test_more_images_than_allowed_make_the_event_undecided() -> None:
 
 def test_images_of_earlier_turns_do_not_count_towards_the_bound() -> None:
     """They are context, and context images are not fetched."""
-    messages = [user(images=[image()] * 100), user("hello")]
+    answer = {"role": "assistant", "text": "seen"}
+    messages = [user(images=[image()] * 100), answer, user("hello")]
     assert decoded(event_document(messages=messages)).fault is None
+
+
+def test_images_of_one_turn_count_together() -> None:
+    """What is shown in the message before is judged with the newest, and not where it alone is."""
+    record = input_record(event_document(messages=[user(images=[image()] * 100), user("hello")]))
+    found = decode_event(record, MAX_BYTES, max_images=16).fault
+    assert found is not None
+    assert found.reason == Reason.TOO_MANY_IMAGES
+    assert decode_event(record, MAX_BYTES, max_images=16, judged="message").fault is None
+
+
+def test_beside_a_message_of_a_strange_role_the_others_are_read() -> None:
+    """The event is undecided, and what can be judged of it is there to be looked at."""
+    strange = {"role": "tool", "text": "result"}
+    found = decoded(event_document(messages=[user("a"), strange, user("b")]))
+    assert found.fault is not None
+    assert found.fault.field == "messages[1].role"
+    assert [each.text for each in found.event.messages] == ["a", "b"]
 
 
 def test_a_thousand_and_one_images_are_too_many_wherever_they_are() -> None:

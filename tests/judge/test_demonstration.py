@@ -21,7 +21,7 @@ from worker.web.health import HealthLimits, ready
 
 
 def settings(**judge: object) -> Settings:
-    return Settings(log={"backend": "kafka"}, judge=judge)  # type: ignore[arg-type]
+    return Settings(log={"backend": "kafka"}, judge=judge)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_real_log_refuses_it_in_every_copy(copy: Path) -> None:
         with pytest.raises(ConfigurationError, match="allow_demonstration"):
             refuse_demonstration(settings(**judge))
         refuse_demonstration(settings(**judge, allow_demonstration=True))
-        local = Settings(log={"backend": "local"}, judge=judge)  # type: ignore[arg-type]
+        local = Settings(log={"backend": "local"}, judge=judge)
         refuse_demonstration(local)
 
 

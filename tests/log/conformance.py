@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.log_backends import Backend, create, read, write
 from worker.errors import FatalError
-from worker.log.base import Claim, Delivery, Log, Mark
+from worker.log.base import Assignment, Delivery, Log, OffsetMetadata, PartitionLost
 from worker.log.factory import open_admin, open_log, open_reader
 from worker.log.runner import StreamRunner
 from worker.records import Output, Record, TopicPartition
@@ -22,16 +22,16 @@ class Keeper:
     """An owner that only remembers."""
 
     def __init__(self) -> None:
-        self.claims: dict[TopicPartition, Claim] = {}
-        self.assignments = 0
+        self.assignments: dict[TopicPartition, Assignment] = {}
+        self.rounds = 0
 
-    async def assigned(self, claims: Sequence[Claim]) -> None:
-        self.assignments += 1
-        self.claims.update({claim.source: claim for claim in claims})
+    async def assigned(self, assignments: Sequence[Assignment]) -> None:
+        self.rounds += 1
+        self.assignments.update({assignment.source: assignment for assignment in assignments})
 
     async def revoked(self, sources: Iterable[TopicPartition]) -> None:
         for source in sources:
-            self.claims.pop(source, None)
+            self.assignments.pop(source, None)
 
 
 async def poll_until(log: Log, enough: Callable[[list[Record]], bool]) -> list[Record]:
@@ -70,12 +70,12 @@ async def started(backend: Backend) -> tuple[Log, Keeper]:
     return log, keeper
 
 
-async def claimed(log: Log, keeper: Keeper, partitions: int) -> None:
-    async def all_claimed() -> bool:
+async def assigned(log: Log, keeper: Keeper, partitions: int) -> None:
+    async def all_assigned() -> bool:
         assert not await log.poll(1, 0.05), "nothing is written yet"
-        return len(keeper.claims) == partitions
+        return len(keeper.assignments) == partitions
 
-    await eventually(all_claimed)
+    await eventually(all_assigned)
 
 
 class LogConformance:
@@ -94,10 +94,10 @@ class LogConformance:
         assert sorted((r.key, r.value, r.headers) for r in records) == sorted(
             (o.key, o.value, o.headers) for o in sent
         )
-        for source in keeper.claims:
+        for source in keeper.assignments:
             offsets = [r.offset for r in records if r.source == source]
             assert offsets == sorted(offsets)
-            assert keeper.claims[source].next_offset == 0
+            assert keeper.assignments[source].next_offset == 0
 
     async def test_outputs_and_offset_are_committed_together(self, backend: Backend) -> None:
         """What was committed is visible and not read again; the rest is read again."""
@@ -106,8 +106,8 @@ class LogConformance:
         verdicts = backend.settings.topics.verdicts
         log, keeper = await started(backend)
         records = await poll_until(log, lambda got: len(got) >= 10)
-        claim = keeper.claims[TopicPartition(backend.topic, 0)]
-        await log.commit(claim, outputs(4, verdicts, "v"), records[3].offset + 1)
+        assignment = keeper.assignments[TopicPartition(backend.topic, 0)]
+        await log.commit(assignment, outputs(4, verdicts, "v"), records[3].offset + 1)
         await log.stop()
         assert sorted(r.value or b"" for r in await read(backend, verdicts)) == [
             b"v0", b"v1", b"v2", b"v3"
@@ -138,10 +138,10 @@ class LogConformance:
         verdicts = backend.settings.topics.verdicts
         log, keeper = await started(backend)
         await poll_until(log, lambda got: len(got) >= 1)
-        claim = keeper.claims[TopicPartition(backend.topic, 0)]
+        assignment = keeper.assignments[TopicPartition(backend.topic, 0)]
         bad = [*outputs(1, verdicts), Output(topic="absent", key=b"k", value=b"v")]
         with pytest.raises(FatalError, match="absent"):
-            await log.commit(claim, bad, 1)
+            await log.commit(assignment, bad, 1)
         await log.stop()
         assert await read(backend, verdicts) == []
         log, keeper = await started(backend)
@@ -155,17 +155,21 @@ class LogConformance:
         await create(backend, partitions=1)
         source = TopicPartition(backend.topic, 0)
         seen = []
-        for mark in (Mark(attempts=3, until=40), Mark()):
+        for mark in (OffsetMetadata(attempts=3, until=40), OffsetMetadata()):
             log, keeper = await started(backend)
-            await claimed(log, keeper, 1)
-            seen.append(keeper.claims[source])
-            await log.commit(keeper.claims[source], (), 0, mark)
+            await assigned(log, keeper, 1)
+            seen.append(keeper.assignments[source])
+            await log.commit(keeper.assignments[source], (), 0, mark)
             await log.stop()
         log, keeper = await started(backend)
-        await claimed(log, keeper, 1)
-        seen.append(keeper.claims[source])
+        await assigned(log, keeper, 1)
+        seen.append(keeper.assignments[source])
         await log.stop()
-        assert [(claim.attempts, claim.until) for claim in seen] == [(0, 0), (3, 40), (0, 0)]
+        assert [(each.metadata.attempts, each.metadata.until) for each in seen] == [
+            (0, 0),
+            (3, 40),
+            (0, 0),
+        ]
 
     async def test_a_paused_partition_gives_nothing_and_then_everything(
         self, backend: Backend
@@ -174,7 +178,7 @@ class LogConformance:
         await create(backend, partitions=2)
         log, keeper = await started(backend)
         try:
-            await claimed(log, keeper, 2)
+            await assigned(log, keeper, 2)
             held = TopicPartition(backend.topic, 0)
             log.pause([held])
             await write(backend, outputs(40, backend.topic))
@@ -196,11 +200,11 @@ class LogConformance:
         verdicts = backend.settings.topics.verdicts
         log, keeper = await started(backend)
         await poll_until(log, lambda got: len(got) >= 2)
-        claim = keeper.claims[TopicPartition(backend.topic, 0)]
-        await log.commit(claim, outputs(1, verdicts, "mine"), 1)
-        await backend.fence(claim)
-        with pytest.raises(FatalError, match="fenced"):
-            await log.commit(claim, outputs(1, verdicts, "late"), 2)
+        assignment = keeper.assignments[TopicPartition(backend.topic, 0)]
+        await log.commit(assignment, outputs(1, verdicts, "mine"), 1)
+        await backend.fence(assignment)
+        with pytest.raises(PartitionLost, match="fenced"):
+            await log.commit(assignment, outputs(1, verdicts, "late"), 2)
         await log.stop()
         assert [r.value for r in await read(backend, verdicts)] == [b"mine0"]
 
@@ -213,9 +217,9 @@ class LogConformance:
         try:
             await poll_until(log, lambda got: len(got) >= 5)
             assert (await log.lag())[source] == 5
-            await log.commit(keeper.claims[source], (), 3)
+            await log.commit(keeper.assignments[source], (), 3)
             assert (await log.lag())[source] == 2
-            await log.commit(keeper.claims[source], (), 5)
+            await log.commit(keeper.assignments[source], (), 5)
             assert (await log.lag())[source] == 0
         finally:
             await log.stop()

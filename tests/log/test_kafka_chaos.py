@@ -31,7 +31,7 @@ async def test_kills_and_freezes_lose_and_repeat_nothing(kafka: Cluster, tmp_pat
         strikes=12,
         gap_s=(1.0, 2.5),
         freeze_s=(6.0, 8.0),
-        pause_s=0.5,
+        pause_s=0.15,
     )
     assert fleet.kills + fleet.freezes == 12
     assert fleet.freezes >= 3
@@ -84,5 +84,5 @@ async def test_a_frozen_owner_that_wakes_up_writes_nothing(kafka: Cluster, tmp_p
         if heir is not None:
             heir.stop()
     assert_exactly_once(await read(backend, backend.topic), await read(backend, verdicts))
-    assert codes == [1]
+    assert codes == [0], "it has lost its partitions, and nothing else"
     assert "fenced" in (tmp_path / "sleeper.log").read_text()

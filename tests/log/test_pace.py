@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from worker.errors import DependencyUnavailable
 from worker.log import runner as stream
 from worker.log.base import Delivery
 from worker.log.factory import open_log
-from worker.log.pool import Pool
+from worker.log.fair_queue import FairQueue
 from worker.log.runner import StreamRunner
 from worker.records import Output
 
@@ -89,13 +90,13 @@ async def test_a_processor_that_never_waits_lets_the_loop_turn() -> None:
         nonlocal done
         done += 1
 
-    pool = Pool(process)
+    queue = FairQueue(process, limit=8)
     for number in range(count):
-        pool.add(number)  # type: ignore[arg-type]
+        queue.add(SimpleNamespace(share=number))  # type: ignore[arg-type]
     while done < count:
         turns += 1
         await asyncio.sleep(0)
-    await pool.stop()
+    await queue.stop()
     assert turns >= 5
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.shaky_log import TOPIC, Group, ShakyLog
+from tests.support.shaky_log import TOPIC, Group, ShakyLog, key_of
 from worker.errors import DependencyUnavailable, FatalError
 from worker.log import commit
 from worker.log.base import Delivery
@@ -23,10 +23,12 @@ WORKERS = 40
 """Workers that may follow one another until everything is committed."""
 
 
-async def live(group: Group, dice: random.Random) -> None:
+async def live(group: Group, dice: random.Random, order: str) -> None:
     """One worker's life: until all is committed, it fails, or it is told to stop."""
 
     async def judge(delivery: Delivery) -> Sequence[Output]:
+        if dice.random() < 0.9:
+            delivery.identify(delivery.record.key)
         for _ in range(dice.randrange(4)):
             await asyncio.sleep(0)
         fate = dice.random()
@@ -39,7 +41,8 @@ async def live(group: Group, dice: random.Random) -> None:
         return [Output(topic="out", key=None, value=delivery.record.value)]
 
     log = ShakyLog(group, dice, shakes=dice.randrange(8))
-    runner = StreamRunner(log, judge, [TOPIC], SETTINGS)
+    stream = SETTINGS.model_copy(update={"order": order})
+    runner = StreamRunner(log, judge, [TOPIC], stream)
     running = asyncio.create_task(runner.run())
     patience = dice.choice([10_000, 10_000, dice.randrange(200)])
     while not (group.done or running.done() or patience == 0):
@@ -52,15 +55,21 @@ async def live(group: Group, dice: random.Random) -> None:
         return
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 40), min_size=1, max_size=4))
-def test_every_record_is_answered_once_and_in_order(seed: int, sizes: list[int]) -> None:
-    """Rebalances fall into polls, commits, isolation, outages and drains alike."""
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    st.sampled_from(["key", "partition"]),
+)
+def test_every_record_is_answered_once_and_in_order(
+    seed: int, sizes: list[int], order: str
+) -> None:
+    """Rebalances and unknown commits fall into polls, isolation, outages and drains alike."""
     group, dice = Group(sizes), random.Random(seed)
 
     async def work() -> None:
         for _ in range(WORKERS):
-            await live(group, dice)
+            await live(group, dice, order)
             if group.done:
                 return
         raise AssertionError(f"only {group.committed} of {group.sizes}")
@@ -69,4 +78,10 @@ def test_every_record_is_answered_once_and_in_order(seed: int, sizes: list[int])
         patch.setattr(commit, "MAX_EVENTS", 4)
         asyncio.run(work())
     for source, size in group.sizes.items():
-        assert group.published[source] == list(range(size))
+        published = group.published[source]
+        assert sorted(published) == list(range(size))
+        if order == "partition":
+            assert published == list(range(size))
+        for key in {key_of(offset) for offset in published}:
+            mine = [offset for offset in published if key_of(offset) == key]
+            assert mine == sorted(mine)

@@ -13,7 +13,7 @@ from tests.log.running import committed, records, runner_of, values, verdict
 from tests.support.log_backends import LocalBackend, create, read, write
 from worker.errors import FatalError
 from worker.log.backpressure import WAITING
-from worker.log.base import Claim, Delivery
+from worker.log.base import Assignment, Delivery
 from worker.log.local.journal import Journal
 from worker.log.local.log import LocalLog
 from worker.log.runner import StreamRunner
@@ -229,7 +229,7 @@ async def test_a_partition_that_comes_while_stopping_is_not_tried(backend: Local
     runner = runner_of(backend, judge)
     await runner.stop()
     await runner.assigned(
-        [Claim(source=TopicPartition(backend.topic, 0), generation=1, next_offset=0)]
+        [Assignment(source=TopicPartition(backend.topic, 0), generation=1, next_offset=0)]
     )
     assert runner.status().partitions == ()
     journal = Journal(settings.log.directory)

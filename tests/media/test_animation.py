@@ -10,7 +10,7 @@ from tests.support.images import animated, encoded, pixel, plain, png_chunk, qua
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.images import JudgeImage
-from worker.media import decode as decoding
+from worker.media import container
 from worker.media.decode import ANIMATION_FACTOR, DecodeLimits, decode
 
 LIMITS = DecodeLimits(max_pixels=4_000_000, max_frames=20)
@@ -74,7 +74,7 @@ def test_the_number_of_frames_is_bounded_whatever_their_size() -> None:
     one = animated([plain(1, 1), plain(1, 1, (0, 0, 0))], "GIF")
     start = one.index(b"\x21\xf9")
     frame = one[start : one.index(b"\x21\xf9", start + 1)]
-    many = one[:start] + frame * (decoding.MAX_FRAMES + 1) + b";"
+    many = one[:start] + frame * (container.MAX_FRAMES + 1) + b";"
     assert refused(many) is UndecidedReason.IMAGE_TOO_LARGE
 
 

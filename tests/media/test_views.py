@@ -247,6 +247,7 @@ def test_a_small_thing_in_a_large_picture_is_large_in_one_of_its_parts() -> None
     shares = [float((np.asarray(shown(frame))[..., 0] < 128).mean()) for frame in seen.frames]
     assert max(shares[1:]) > 6 * shares[0]
     assert seen.total == len(seen.frames) == 10
+    assert seen.scale == 1.62
 
 
 def test_a_strip_longer_than_the_budget_is_not_all_seen() -> None:
@@ -255,6 +256,12 @@ def test_a_strip_longer_than_the_budget_is_not_all_seen() -> None:
     seen = look_at(encoded(strip, compress_level=1), LIMITS)
     assert len(seen.frames) == 20
     assert seen.total > 60
+
+
+def test_it_is_said_how_coarsely_a_picture_was_seen() -> None:
+    """Detail that the model never had is not found safe without a word."""
+    assert look_at(encoded(noise(800, 600), "JPEG"), LIMITS).scale == 1.0
+    assert look_at(encoded(noise(1_920, 1_080), "JPEG"), LIMITS).scale == 2.14
 
 
 def test_parts_can_be_switched_off() -> None:

@@ -221,7 +221,7 @@ def rules(rng: random.Random) -> Policy:
     lists = tuple(
         PrefilterList(
             name=f"list-{number}",
-            decide=rng.choice(("unsafe", "reason")),  # type: ignore[arg-type]
+            decide=rng.choice(("unsafe", "reason")),
             category=rng.choice(LISTED),
             severity=rng.choice((None, *SEVERITIES)),
             phrases=("x",),
@@ -236,11 +236,11 @@ def rules(rng: random.Random) -> Policy:
         ),
         custom=custom,
         thresholds=Thresholds(unsafe=rng.choice((0.3, 0.5, 0.7))),
-        think=Think(when=rng.choice(("never", "always", "unsafe", "uncertain"))),  # type: ignore[arg-type]
+        think=Think(when=rng.choice(("never", "always", "unsafe", "uncertain"))),
         actions=Actions(
             default=rng.choice(ACTIONS),
             severity={
-                level: rng.choice(ACTIONS if level != "critical" else ("hold", "block"))  # type: ignore[arg-type]
+                level: rng.choice(ACTIONS if level != "critical" else ("hold", "block"))
                 for level in SEVERITIES
                 if rng.random() < 0.6
             },
@@ -262,7 +262,9 @@ def event(rng: random.Random) -> Case:
     sources = ["builtin"] if under.builtin.enabled else []
     sources += ["custom"] if under.custom else []
     sources += [] if under.builtin.enabled else ["floor"]
-    seen = [number for number, image in enumerate(images) if image.error is None] or [None]
+    seen: list[int | None] = [
+        number for number, image in enumerate(images) if image.error is None
+    ] or [None]
     results = [judged(rng, each, number, under) for each in sources for number in seen]
     faults = [fault(rng)] if rng.random() < 0.1 else []
     hits = [hit(rng, under)] if rng.random() < 0.2 else []
@@ -327,10 +329,11 @@ def floor_share(case: Case, rng: random.Random) -> Case:
 
 def floor_in_trace(case: Case, rng: random.Random) -> Case:
     found = answer_of(case, rng)
-    if found is None or found[1].thought is None:
+    known = found[1].thought if found is not None else None
+    if found is None or known is None:
         return case
     number, answer = found
-    thought = msgspec.structs.replace(answer.thought, floor_score=0.5)
+    thought = msgspec.structs.replace(known, floor_score=0.5)
     return answered(case, number, msgspec.structs.replace(answer, thought=thought))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,17 +17,19 @@ from tests.support.judgements import policy
 from tests.support.measured import Measured, measured
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
-from worker.codes import DeadLetterCode
+from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import RecordReference, parse_dead_letter
 from worker.contracts.decode import Decoded
 from worker.contracts.encode import QuarantineRecord, verdict_output
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, Verdict
+from worker.errors import Undecided
 from worker.images import FetchedImage
 from worker.judge.scripted import ScriptedJudge
 from worker.judgement import Judgement, JudgeRequest
 from worker.log.base import Delivery
 from worker.policy.model import Actions, Candidate, CustomPass, Policy
+from worker.policy.parse import load_policy
 from worker.policy.passes import passes
 from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
@@ -351,3 +355,62 @@ async def test_accounts_that_fail_lose_no_verdict() -> None:
     process._record = broken
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v"]
+
+
+def pass_through() -> Policy:
+    """The shipped policy that lets undecided events pass."""
+    shipped = load_policy(Path(__file__).parents[2] / "policies" / "developer-tools.yaml")
+    assert shipped.on_undecided == "pass"
+    return shipped
+
+
+def beside_a_fault(text: str) -> dict[str, bytes]:
+    """One event a kind of fault; the last three are faults of no content."""
+    user = {"role": "user", "text": text}
+    many = [{"uri": f"s3://b/{number}"} for number in range(17)]
+    pinned = [{"uri": "s3://b/k", "sha256": "0" * 300}]
+
+    def document(**fields: object) -> bytes:
+        return json.dumps(event_document(**{"messages": [user], **fields})).encode()
+
+    return {
+        "too many images": document(messages=[{**user, "images": many}]),
+        "an over-long digest": document(messages=[{**user, "images": pinned}]),
+        "another role behind it": document(messages=[user, {"role": "robot", "text": "hi"}]),
+        "9,000 more words": document(messages=[{**user, "text": text + " and so on" * 9_000}]),
+        "a malformed time": document(time="yesterday"),
+        "a control character": document(locale="e\x00n"),
+        "an unknown field twice": document()[:-1] + b', "x": 1, "x": 2}',
+    }
+
+
+@pytest.mark.parametrize("kind", list(beside_a_fault("")))
+async def test_a_fault_beside_it_lets_nothing_past_the_floor(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Under the policy that passes what is undecided: the floor blocks, the unseen is held."""
+    shipped = pass_through()
+    monkeypatch.setattr(Policies, "select", lambda *_: shipped)
+    monkeypatch.setattr(Policies, "candidate", lambda *_: None)
+    no_content = kind in ("a malformed time", "a control character", "an unknown field twice")
+    for text, expected in (
+        ("a zibblefant", ("unsafe", "block")),
+        ("hello there", ("undecided", "allow" if no_content else "hold")),
+    ):
+        finished: list[Processed] = []
+        process = pipeline(Policies(), Crowded(), finished)
+        await process(Delivery(record=input_record(beside_a_fault(text)[kind])))
+        (done,) = finished
+        assert done.evaluation is not None
+        verdict = done.evaluation.verdict
+        assert (verdict.outcome, verdict.action) == expected
+        assert verdict.undecided_reason is not None
+
+
+class Crowded(ScriptedJudge):
+    """Its context takes 4,000 characters."""
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        if len(request.user) > 4_000:
+            raise Undecided(UndecidedReason.CONTEXT_TOO_LONG)
+        return await super().judge(request)

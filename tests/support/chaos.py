@@ -173,16 +173,18 @@ def assert_exactly_once(
     outputs: Sequence[Record],
     source: Callable[[Record], Source] = source_of,
 ) -> None:
-    """Every input has one output, none has two, and order is kept from partition to partition."""
+    """Every input has one output, none has two, and each key of a partition keeps its order."""
     counts = assert_none_lost(inputs, outputs, source)
     twice = {one: count for one, count in counts.items() if count > 1}
     assert not twice, f"{len(twice)} more than once, such as {sorted(twice.items())[:3]}"
-    newest: dict[tuple[str, int, str, int], int] = {}
+    keys = {(one.topic, one.partition, one.offset): one.key for one in inputs}
+    newest: dict[tuple[str, int, bytes | None, str, int], int] = {}
     for record in sorted(outputs, key=lambda one: (one.topic, one.partition, one.offset)):
         topic, partition, offset = source(record)
-        lane = (topic, partition, record.topic, record.partition)
-        assert offset > newest.get(lane, -1), f"{topic}-{partition}: {offset} out of order"
-        newest[lane] = offset
+        key = keys[topic, partition, offset]
+        stream = (topic, partition, key, record.topic, record.partition)
+        assert offset > newest.get(stream, -1), f"{topic}-{partition}: {offset} out of order"
+        newest[stream] = offset
 
 
 def assert_none_lost(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.support.kafka import Cluster
-from worker.log.base import Claim
+from worker.log.base import Assignment
 from worker.log.factory import open_admin, open_reader, open_writer
 from worker.records import Output, Record
 from worker.settings import Settings, load_settings
@@ -20,7 +20,7 @@ class Backend(Protocol):
     settings: Settings
     topic: str
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         """Take a partition over as a new owner would, behind its owner's back."""
         ...
 
@@ -50,13 +50,15 @@ class LocalBackend:
             log={"backend": "local", "directory": str(directory / "log")},
         )
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         from worker.log.local.journal import Epoch, Journal, encode_transaction
 
         journal = Journal(self.settings.log.directory)
         group = self.settings.kafka.group_id
         journal.append(
-            lambda: encode_transaction(epochs=[Epoch(group, *claim.source, claim.generation + 1)])
+            lambda: encode_transaction(
+                epochs=[Epoch(group, *assignment.source, assignment.generation + 1)]
+            )
         )
         journal.close()
 
@@ -64,7 +66,14 @@ class LocalBackend:
 class KafkaBackend:
     """The log on a real broker."""
 
-    def __init__(self, cluster: Cluster, *, session_timeout_s: float = 6.0, **more: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        session_timeout_s: float = 6.0,
+        kafka: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
         name = f"t-{uuid.uuid4().hex[:10]}"
         self.topic = f"{name}.events"
         overrides = _overrides(name, **more)
@@ -77,13 +86,14 @@ class KafkaBackend:
                 "session_timeout_s": session_timeout_s,
                 "rebalance_timeout_s": 20.0,
                 "transaction_timeout_s": 15.0,
+                **(kafka or {}),
             },
         )
 
-    async def fence(self, claim: Claim) -> None:
+    async def fence(self, assignment: Assignment) -> None:
         from worker.log.kafka.committer import TransactionalCommitter
 
-        committer = TransactionalCommitter(self.settings, claim.source, {})
+        committer = TransactionalCommitter(self.settings, assignment.source, {})
         await committer.start()
         await committer.stop()
 

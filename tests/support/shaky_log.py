@@ -7,21 +7,30 @@ import contextlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from worker.errors import FatalError
-from worker.log.base import UNMARKED, Claim, Mark, Owner
+from worker.log.base import (
+    PLAIN,
+    Assignment,
+    LogActivity,
+    OffsetMetadata,
+    Owner,
+    PartitionLost,
+)
+from worker.log.metadata import MAX_BYTES, decode_metadata, encode_metadata
 from worker.records import Output, Record, TopicPartition
 
 TOPIC = "events"
+KEYS = 3
 
 
 class Group:
-    """What outlives a worker: committed offsets and marks, and what was published for each."""
+    """What outlives a worker: committed offsets with their metadata as text, and what was
+    published of each partition, in that order."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sources = [TopicPartition(TOPIC, number) for number in range(len(sizes))]
         self.sizes = dict(zip(self.sources, sizes, strict=True))
         self.committed = dict.fromkeys(self.sources, 0)
-        self.marks = dict.fromkeys(self.sources, UNMARKED)
+        self.texts = dict.fromkeys(self.sources, "")
         self.published: dict[TopicPartition, list[int]] = {each: [] for each in self.sources}
         self.generation = 0
 
@@ -29,20 +38,29 @@ class Group:
     def done(self) -> bool:
         return self.committed == self.sizes
 
+    def metadata(self, source: TopicPartition) -> OffsetMetadata:
+        return decode_metadata(self.texts[source], self.committed[source]).metadata
+
     def publish(
-        self, source: TopicPartition, outputs: Iterable[int], next_offset: int, mark: Mark
+        self,
+        source: TopicPartition,
+        outputs: Iterable[int],
+        next_offset: int,
+        metadata: OffsetMetadata,
     ) -> None:
         """One transaction."""
+        assert next_offset >= self.committed[source], "the group never goes back"
         self.published[source].extend(outputs)
-        self.committed[source] = max(next_offset, self.committed[source])
-        self.marks[source] = mark
+        self.committed[source] = next_offset
+        self.texts[source] = encode_metadata(metadata, next_offset)
+        assert len(self.texts[source]) <= MAX_BYTES
 
 
 class ShakyLog:
-    """See ``Log``. Rebalances like Kafka's: in a task of its own, everything is given up first.
+    """See ``Log``. Partitions are lost and come back at any await, and commits may end unknown.
 
-    In between, another member may get on with a partition. ``shakes`` rebalances at most; the
-    last one hands everything back.
+    In between, another member may get on with a partition. ``shakes`` faults at most; the last
+    one hands everything back.
     """
 
     def __init__(self, group: Group, dice: random.Random, shakes: int) -> None:
@@ -50,11 +68,14 @@ class ShakyLog:
         self._dice = dice
         self._shakes = shakes
         self._owner: Owner | None = None
-        self._claims: dict[TopicPartition, Claim] = {}
+        self._assignments: dict[TopicPartition, Assignment] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._rebalance: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+
+    async def connect(self, topics: Sequence[str]) -> None:
+        """It is always there."""
 
     async def _shake(self) -> None:
         for _ in range(self._dice.randrange(3)):
@@ -66,41 +87,54 @@ class ShakyLog:
 
     async def _reassign(self) -> None:
         assert self._owner is not None
-        await self._owner.revoked(list(self._claims))
-        self._claims.clear()
-        self._positions.clear()
-        await asyncio.sleep(0)
-        for source in self._group.sources:
+        gone = [
+            each for each in self._group.sources if not self._shakes or self._dice.random() < 0.6
+        ]
+        for source in gone:
+            self._assignments.pop(source, None)
+            self._positions.pop(source, None)
+        if self._dice.random() < 0.5:
+            await asyncio.sleep(0)  # commits may find out first
+        await self._owner.revoked(gone)
+        for source in gone:
             if self._dice.random() < 0.3:
                 self._work_elsewhere(source)
-        some = [
-            each for each in self._group.sources if not self._shakes or self._dice.random() < 0.7
-        ]
-        await self._assign(some)
+        await self._assign(
+            each
+            for each in self._group.sources
+            if each not in self._assignments and (not self._shakes or self._dice.random() < 0.8)
+        )
 
     def _work_elsewhere(self, source: TopicPartition) -> None:
+        metadata = self._group.metadata(source)
         start = self._group.committed[source]
-        end = min(self._group.sizes[source], start + self._dice.randrange(4))
+        first = metadata.finished[0][0] if metadata.finished else self._group.sizes[source]
+        end = min(first, start + self._dice.randrange(4))
         if end > start:
-            self._group.publish(source, range(start, end), end, UNMARKED)
+            runs = metadata.finished
+            committed = end
+            if runs and runs[0][0] == end:
+                committed, runs = runs[0][1], runs[1:]
+            self._group.publish(source, range(start, end), committed, OffsetMetadata(finished=runs))
 
     async def _assign(self, sources: Iterable[TopicPartition]) -> None:
         assert self._owner is not None
         self._group.generation += 1
-        claims = [
-            Claim(
+        assignments = [
+            Assignment(
                 source=source,
                 generation=self._group.generation,
                 next_offset=self._group.committed[source],
-                attempts=self._group.marks[source].attempts,
-                until=self._group.marks[source].until,
+                metadata=self._group.metadata(source),
                 end=self._group.sizes[source],
             )
             for source in sources
         ]
-        self._claims.update({claim.source: claim for claim in claims})
-        await self._owner.assigned(claims)
-        self._positions.update({claim.source: claim.next_offset for claim in claims})
+        self._assignments.update({each.source: each for each in assignments})
+        await self._owner.assigned(assignments)
+        for each in assignments:
+            if self._assignments.get(each.source) is each:
+                self._positions[each.source] = each.next_offset
         self._changed.set()
 
     async def start(self, topics: Sequence[str], owner: Owner) -> None:
@@ -130,25 +164,48 @@ class ShakyLog:
         self._changed.set()
 
     async def commit(
-        self, claim: Claim, outputs: Sequence[Output], next_offset: int, mark: Mark = UNMARKED
+        self,
+        assignment: Assignment,
+        outputs: Sequence[Output],
+        next_offset: int,
+        metadata: OffsetMetadata = PLAIN,
     ) -> None:
         await self._shake()
-        if self._claims.get(claim.source) is not claim:
-            raise FatalError("fenced")
-        await asyncio.sleep(0)
-        self._group.publish(
-            claim.source, [int(output.value or b"") for output in outputs], next_offset, mark
-        )
+        source = assignment.source
+        if self._assignments.get(source) is not assignment:
+            raise PartitionLost("fenced")
+        fate = self._dice.random() if self._shakes else 1.0
+        if fate >= 0.02:
+            self._group.publish(
+                source, [int(output.value or b"") for output in outputs], next_offset, metadata
+            )
+        if fate < 0.04:  # unknown outcome: half of them went through
+            self._shakes -= 1
+            self._assignments.pop(source, None)
+            self._positions.pop(source, None)
+            if self._rebalance is None or self._rebalance.done():
+                self._rebalance = asyncio.create_task(self._assign([source]))
+            else:
+                self._shakes = max(self._shakes, 1)  # one more rebalance hands it back
+            raise PartitionLost("unanswered")
         await self._shake()
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        return dict.fromkeys(self._claims, 0)
+        return dict.fromkeys(self._assignments, 0)
+
+    def activity(self) -> LogActivity:
+        return LogActivity()
 
     async def stop(self) -> None:
         if self._rebalance is not None:
             self._rebalance.cancel()
             await asyncio.gather(self._rebalance, return_exceptions=True)
-        self._claims.clear()
+        self._assignments.clear()
+        self._positions.clear()
+
+
+def key_of(offset: int) -> bytes:
+    return b"k%d" % (offset * 7 % KEYS)
 
 
 def _record(source: TopicPartition, offset: int) -> Record:
@@ -157,6 +214,6 @@ def _record(source: TopicPartition, offset: int) -> Record:
         partition=source.partition,
         offset=offset,
         timestamp=0,
-        key=None,
+        key=key_of(offset),
         value=b"%d" % offset,
     )

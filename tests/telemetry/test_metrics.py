@@ -146,16 +146,17 @@ def test_counting_from_many_threads_loses_nothing(telemetry: Telemetry) -> None:
     topic = frozenset({("messaging_destination_name", "t")})
     assert samples["moderation_commits_total", topic] == 8_000
     assert samples["moderation_event_duration_seconds_count", frozenset()] == 8_000
-    assert telemetry.sum_of("moderation_event_duration_seconds_sum") == pytest.approx(800.0)
+    total, nothing = telemetry.sums_of("moderation_event_duration_seconds_sum", "nothing")
+    assert total == pytest.approx(800.0)
+    assert nothing == 0
 
 
 def test_nothing_is_measured_twice_when_a_worker_follows_another() -> None:
     """A process that runs two services in turn counts for the second alone."""
-    with measured() as first:
-        instruments.events.add(1)
-    with measured() as second:
-        instruments.events.add(1)
-    assert (first.total(Metric.EVENTS), second.total(Metric.EVENTS)) == (1, 1)
+    for _ in range(2):
+        with measured() as found:
+            instruments.events.add(1)
+            assert found.total(Metric.EVENTS) == 1
 
 
 def test_every_metric_name_has_exactly_one_instrument() -> None:

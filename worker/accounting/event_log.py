@@ -87,6 +87,8 @@ def canonical_line(
         line[Canonical.CONTEXT_OMITTED] = context.omitted
     if verdict.neutralised:
         line[Canonical.NEUTRALISED] = len(verdict.neutralised)
+    if verdict.folded:
+        line[Canonical.FOLDED] = verdict.folded
     if tokens:
         line[Canonical.TOKENS] = tokens
     if bytes_in:
@@ -132,7 +134,7 @@ def log_event(
     )
     if share < 1:
         line[Canonical.SAMPLE_RATIO] = share
-    logger.info("event judged", extra={LogField.EVENT: line})
+    _write(logger, "event judged", line)
 
 
 def _in(share: float, verdict_id: str) -> bool:
@@ -152,4 +154,11 @@ def log_dead_letter(
         Canonical.CODE: str(error.code),
         Canonical.BYTES_IN: len(record.value or b""),
     }
-    logger.info("record dead-lettered", extra={LogField.EVENT: line})
+    _write(logger, "record dead-lettered", line)
+
+
+def _write(logger: logging.Logger, message: str, line: dict[str, Value]) -> None:
+    # Without logger.info, which walks the stack for a file and a line that nobody prints.
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, None, None)
+    record.__dict__[LogField.EVENT] = line
+    logger.handle(record)

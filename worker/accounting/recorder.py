@@ -34,13 +34,15 @@ class Accounts:
         elif processed.evaluation is not None:
             verdict = processed.evaluation.verdict
             _measure(verdict)
+            age_s = self._clock.time() - record.timestamp / 1e3
+            instruments.record_to_verdict.record(max(0.0, age_s), {Attribute.TOPIC: record.topic})
             log_event(
                 verdict,
                 share=getattr(self._shares, verdict.outcome),
                 bytes_in=len(record.value or b""),
                 bytes_out=processed.bytes_out,
                 tokens=processed.evaluation.tokens,
-                age_ms=self._clock.time() * 1e3 - record.timestamp,
+                age_ms=age_s * 1e3,
             )
         self._watch(processed)
 

@@ -13,13 +13,15 @@ import msgspec
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
 from worker.contracts.cloudevents import Envelope, open_envelope
-from worker.contracts.event import Event
+from worker.contracts.event import Event, Judged
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
 from worker.contracts.unknown_fields import UnknownField, unknown_fields
 from worker.errors import Undecided, UnreadableRecord
 from worker.records import Record
 
+_ENVELOPE = frozenset({"content-type", "ce_specversion"})
+"""Headers by which a record may be a CloudEvent, whose key may be another one."""
 _FRAMED_BYTES = 5
 """Schema-registry framing: 0x00 and a schema id of four bytes, big-endian, before the payload."""
 
@@ -37,13 +39,20 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[UnknownField, ...] = ()
 
 
-def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX_IMAGES) -> Decoded:
+def decode_event(
+    record: Record,
+    max_bytes: int,
+    *,
+    max_images: int = limits.MAX_IMAGES,
+    judged: Judged = "turn",
+) -> Decoded:
     """Read a record as plain JSON or as a CloudEvent, binary or structured.
 
     Args:
         record: as it came from the log.
         max_bytes: largest value that is parsed (``stream.max_event_bytes``).
         max_images: most images of the judged turn (``store.max_images``).
+        judged: what of the user is judged, as the policy says.
 
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
@@ -60,6 +69,7 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
         envelope.path,
         surrogates=envelope.document.escaped_surrogates,
         max_images=max_images,
+        judged=judged,
     )
     event = reader.read(raw, event_id, conversation_id, envelope.time)
     fault = reader.fault
@@ -69,6 +79,30 @@ def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX
         reader.blame("", outside, content=False)
         fault = reader.fault
     return Decoded(event=event, fault=fault, unknown=unknown_fields(raw, envelope.path))
+
+
+class _Conversation(msgspec.Struct):
+    conversation_id: str
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+
+
+def conversation_of(record: Record, max_bytes: int) -> str | None:
+    """Whose event a record is, at a glance; None where only ``decode_event`` can say.
+
+    What it says of an event is what ``decode_event`` says of it. What it says of a record that is
+    none does not matter to anybody.
+    """
+    value = record.value
+    if not value or len(value) > max_bytes:
+        return None
+    if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
+        return None
+    try:
+        return _conversations.decode(value).conversation_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _payload(record: Record, max_bytes: int) -> bytes:

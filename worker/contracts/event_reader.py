@@ -7,18 +7,18 @@ published, and neither may carry what a user wrote.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import msgspec
 
 from worker.codes import UndecidedReason
 from worker.contracts import limits
-from worker.contracts.event import Event, ImageRef, Message, Role, judged_turn
+from worker.contracts.event import Event, ImageRef, Judged, Message, Role, judged_turn
 from worker.contracts.strict_json import Flaw
 from worker.contracts.timestamps import is_rfc3339
 from worker.errors import Undecided
 
-ROLES: Final = frozenset({"user", "assistant"})
+ROLES: Final = frozenset(get_args(Role))
 CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and lone surrogates, which are no characters at all."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -55,12 +55,13 @@ class EventReader:
     ``path`` stands in front of every field name. ``surrogates``: strings may hold lone surrogates.
     """
 
-    __slots__ = ("_max_images", "_path", "_surrogates", "fault")
+    __slots__ = ("_judged", "_max_images", "_path", "_surrogates", "fault")
 
-    def __init__(self, path: str, *, surrogates: bool, max_images: int) -> None:
+    def __init__(self, path: str, *, surrogates: bool, max_images: int, judged: Judged) -> None:
         self._path = path
         self._surrogates = surrogates
         self._max_images = max_images
+        self._judged = judged
         self.fault: Undecided | None = None
 
     def read(
@@ -81,12 +82,14 @@ class EventReader:
             messages=messages,
             metadata=self._metadata(raw),
         )
-        unjudgeable = turn_fault(event, self._max_images) if self._judgeable() else None
+        unjudgeable = None
+        if self._judgeable():
+            unjudgeable = turn_fault(event, self._max_images, self._judged)
         if unjudgeable is not None:
             reason, field, detail = unjudgeable
             # A message with nothing in it leaves nothing out.
             self.blame(field, detail, reason, content=reason is not UndecidedReason.EMPTY_MESSAGE)
-        return _within(event, self._max_images)
+        return _within(event, self._max_images, self._judged)
 
     def blame(
         self,
@@ -172,7 +175,7 @@ class EventReader:
             if role is None:
                 detail = "is missing"
             elif type(role) is str:
-                detail = "is neither user nor assistant"
+                detail = "is none of user, assistant, system and developer"
             else:
                 detail = given(role, "a string")
             self.blame(f"messages[{index}].role", detail)
@@ -243,33 +246,38 @@ class EventReader:
         self.blame(field, _many(count, most), UndecidedReason.TOO_MANY_IMAGES)
 
 
-def _within(event: Event, max_images: int) -> Event:
+def _within(event: Event, max_images: int, judged: Judged) -> Event:
     """The event with no more images in its judged turn than are looked at: the first ones."""
-    turn = judged_turn(event)
+    turn = judged_turn(event, judged)
     if turn is None or len(turn.images) <= max_images:
         return event
-    kept, left = list(turn.context), max_images
-    for message in event.messages[len(turn.context) :]:
-        images = message.images[:left]
+    kept, left = list(event.messages), max_images
+    for place in turn.places:
+        images = kept[place].images[:left]
         left -= len(images)
-        kept.append(msgspec.structs.replace(message, images=images))
+        kept[place] = msgspec.structs.replace(kept[place], images=images)
     return msgspec.structs.replace(event, messages=tuple(kept))
 
 
-def turn_fault(event: Event, max_images: int) -> tuple[UndecidedReason, str, str] | None:
+def turn_fault(
+    event: Event, max_images: int, judged: Judged
+) -> tuple[UndecidedReason, str, str] | None:
     """Why there is nothing to judge, or too much: reason, field and detail."""
-    turn = judged_turn(event)
+    turn = judged_turn(event, judged)
     if turn is None:
         return UndecidedReason.NO_USER_TURN, "messages", "holds no user message"
     total = sum([len(message.images) for message in event.messages])
     if total:
-        judged = len(turn.images)
-        if judged > max_images:
-            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(judged, max_images)
+        shown = len(turn.images)
+        if shown > max_images:
+            return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(shown, max_images)
         if total > limits.MAX_IMAGES:
             return UndecidedReason.TOO_MANY_IMAGES, "messages", _many(total, limits.MAX_IMAGES)
-    for index in range(len(turn.context), len(event.messages)):
+    newest = max([place for place in turn.places if event.messages[place].role == "user"])
+    for index in turn.places:
         message = event.messages[index]
+        if index < newest:  # an older message of the turn that says nothing leaves nothing out
+            continue
         if not message.images and (not message.text or message.text.isspace()):
             detail = "is judged, and has neither text nor an image"
             return UndecidedReason.EMPTY_MESSAGE, f"messages[{index}]", detail

@@ -69,6 +69,9 @@ class ImageVerdict(msgspec.Struct, frozen=True, kw_only=True):
     dark ground; null where the image was not judged."""
     total: int | None = None
     """Views that it takes to see everything; where more than ``seen``, the event is not safe."""
+    scale: float | None = None
+    """Pixels of the image for one of the model's, in the finest views: where it is over 1, details
+    of a few such pixels were too small to be seen."""
 
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +192,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the code is about: a field, a length, never content."""
     neutralised: tuple[str, ...] = ()
     """Control strings of the prompt template found in the event and defused."""
+    folded: tuple[str, ...] = ()
+    """Classes of characters by which words of the judged turn were read as a person sees them."""
     context: ContextUse = ContextUse()
     """What became of the earlier messages."""
     decided_by: DecidedBy = "judge"

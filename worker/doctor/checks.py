@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -38,6 +41,7 @@ async def diagnose(settings: Settings, *, model: bool = True) -> AsyncIterator[D
         ("policies", "correct the file that is named, then run `policy check`", _policies),
         (f"log ({settings.log.backend})", _log_fix(settings), _topics),
         (f"store ({settings.store.backend})", _store_fix(settings), _store),
+        ("web", "stop what listens there, or set web.host and web.port", _web),
     ]
     if model:
         checks.append(("model", _model_fix(settings), _model))
@@ -105,6 +109,34 @@ async def _store(settings: Settings) -> list[Diagnosis]:
     if not buckets:  # right where there is text alone, so no failure
         detail = "no bucket is allowed: an event with an image is undecided; see store.buckets"
     return [Diagnosis(check="store", ok=True, detail=detail)]
+
+
+async def _web(settings: Settings) -> list[Diagnosis]:
+    host, port = settings.web.host.strip("[]"), settings.web.port
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(address)
+        except OSError as error:
+            if not await asyncio.to_thread(_a_worker_answers, host, port):
+                raise ConfigurationError(
+                    f"web.port {port} on {host} cannot be listened on ({error.strerror})"
+                ) from error
+            detail = f"a worker listens on {host}, port {port}, already"
+            return [Diagnosis(check="web", ok=True, detail=detail)]
+    return [Diagnosis(check="web", ok=True, detail=f"{host}, port {port or 'any free one'}")]
+
+
+def _a_worker_answers(host: str, port: int) -> bool:
+    """Whether what listens there is a worker: the one that is being looked at, most likely."""
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=2)
+        connection.request("GET", "/healthz")
+        answer = json.loads(connection.getresponse().read(10_000))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return isinstance(answer, dict) and "checks" in answer
 
 
 async def _model(settings: Settings) -> list[Diagnosis]:

@@ -11,6 +11,7 @@ import msgspec
 from worker.errors import ConfigurationError
 from worker.guard.context import fold_context
 from worker.settings import Settings
+from worker.text.fold import VERSION
 
 DEMONSTRATION = "demonstration/"
 """Stands in front of the id of a model that was made to be looked at, not to moderate."""
@@ -81,6 +82,9 @@ def _named(settings: Settings) -> str | None:
 
 
 def template_digest(template: str) -> str:
-    """SHA-256 (hex) of the chat template and the format in which earlier turns are folded in."""
-    fold = fold_context([("user", "{earlier}")], "{judged}")
-    return hashlib.sha256(f"{len(template)}:{template}{fold}".encode()).hexdigest()
+    """SHA-256 (hex) of all that stands between a text and the model: the chat template, the format
+    in which earlier turns are quoted, and what texts are folded to (``worker.text.fold``).
+    """
+    quoted = fold_context([("user", "{earlier}")], "{judged}")
+    known = f"{len(template)}:{template}{quoted}fold {VERSION}"
+    return hashlib.sha256(known.encode()).hexdigest()

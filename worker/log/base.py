@@ -7,7 +7,17 @@ from typing import Protocol
 
 import msgspec
 
+from worker.errors import WorkerError
 from worker.records import Output, Record, TopicPartition
+
+Run = tuple[int, int]
+"""Offsets from the first on, up to the second, which is not one of them."""
+
+Identify = Callable[[bytes | None], None]
+
+
+def _nobody(conversation: bytes | None) -> None:
+    """Nobody waits for this record's conversation."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +26,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     ``isolated``: nothing else is in flight beside it. ``poison``: give up on it, it killed the
     worker too often; the processor answers with an undecided outcome without judging it.
     ``untouchable``: that ended the worker as well; the processor refers to it and reads nothing.
+    ``identify`` is to be called with the conversation as soon as it is known: until then, or until
+    the record is finished, nothing behind it is published.
     """
 
     record: Record
@@ -23,6 +35,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     isolated: bool = False
     poison: bool = False
     untouchable: bool = False
+    identify: Identify = _nobody
 
 
 Processor = Callable[[Delivery], Awaitable[Sequence[Output]]]
@@ -33,53 +46,92 @@ Any other exception is a bug and ends the process, without committing the record
 """
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What the group remembers beside a committed offset, for records that kill the worker.
+class OffsetMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What the group keeps beside a committed offset; see docs/decisions/offset-metadata.md.
 
-    ``attempts``: how often the record at the offset was tried without progress. ``until``: records
-    below this offset are suspects and delivered alone; 0 where none are.
+    ``finished``: offsets past the committed one that are done, as ascending runs. The others are
+    about records that end the worker. ``worker`` is the incarnation that started records (empty
+    after an orderly end), all of them below ``started``. Unfinished records below ``until`` are
+    suspects: they were in flight at ``attempts`` ends without a word. ``tried`` is the suspect that
+    is alone in flight now, ``alone`` how many incarnations ended so, and ``explained`` the last of
+    them: its end is no other partition's riddle.
     """
 
+    finished: tuple[Run, ...] = ()
+    worker: str = ""
+    started: int = 0
     attempts: int = 0
     until: int = 0
+    tried: int | None = None
+    alone: int = 0
+    explained: str = ""
 
 
-UNMARKED = Mark()
-"""Progress, or a clean end: nothing is suspected."""
+PLAIN = OffsetMetadata()
+"""Nothing is finished out of order, and nothing is suspected."""
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Ownership of a partition. ``next_offset`` is the first record not yet committed.
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """Ownership of a partition. ``next_offset`` is the first record that is not finished.
 
-    ``generation`` changes with every assignment: work of an older claim is dropped.
-    ``attempts`` is how often ``next_offset`` was claimed before without progress; ``until`` is the
-    end of the suspected records (see ``Mark``). ``end`` is the partition's end as of the claim:
-    no record from there on can have been in flight before; None where it is not known.
+    ``generation`` changes with every assignment: work of an older one is dropped. ``metadata``
+    is what the last owner left beside the offset. ``end`` is the partition's end as of now: no
+    record from there on can have been in flight before; None where it is not known. ``explained``
+    names incarnations that ended with a suspect of another partition alone in flight.
     """
 
     source: TopicPartition
     generation: int
     next_offset: int
-    attempts: int = 0
-    until: int = 0
+    metadata: OffsetMetadata = PLAIN
     end: int | None = None
+    explained: frozenset[str] = frozenset()
+
+
+class PartitionLost(WorkerError):
+    """One partition is no longer ours, or its producer broke: drop it and nothing else."""
+
+    code = "partition_lost"
+
+
+class LogActivity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log did so far. Times ending in ``_at`` are of the clock's ``monotonic``."""
+
+    fetched_at: float | None = None
+    committed_at: float | None = None
+    rebalances: int = 0
+    failed_commits: int = 0
+    trouble: str = ""
+    """Why partitions wait for the log, where they do."""
 
 
 class Owner(Protocol):
     """Told by the log about partitions, before the first record and after the last."""
 
-    async def assigned(self, claims: Sequence[Claim]) -> None: ...
+    async def assigned(self, assignments: Sequence[Assignment]) -> None: ...
 
     async def revoked(self, sources: Iterable[TopicPartition]) -> None:
-        """Drain within the settings' deadline; commits still succeed until this returns."""
+        """Drop what is gone: its new owner may have it already, and fences whatever comes late."""
         ...
 
 
 class Log(Protocol):
-    """A group consumer with atomic commits. Conformance: tests/log/conformance.py."""
+    """A group consumer with atomic commits. Conformance: tests/log/conformance.py.
+
+    Everything may raise ``DependencyUnavailable`` where the log cannot be reached: ``stop`` it
+    then, and ``start`` it again.
+    """
+
+    async def connect(self, topics: Sequence[str]) -> None:
+        """Reach the log without joining the group.
+
+        Raises:
+            FatalError: a topic is missing (none is ever made), or we are refused for good.
+        """
+        ...
 
     async def start(self, topics: Sequence[str], owner: Owner) -> None:
-        """Join the group. Raises ``FatalError`` where a topic is missing: none is ever made."""
+        """Join the group, after ``connect`` where that was not done yet."""
         ...
 
     async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
@@ -92,24 +144,28 @@ class Log(Protocol):
 
     async def commit(
         self,
-        claim: Claim,
+        assignment: Assignment,
         outputs: Sequence[Output],
         next_offset: int,
-        mark: Mark = UNMARKED,
+        metadata: OffsetMetadata = PLAIN,
     ) -> None:
         """Publish ``outputs`` and move the group to ``next_offset``, both or neither.
 
-        ``mark`` is kept beside the offset. One commit of a claim runs at a time.
+        ``metadata`` is kept beside the offset. One commit of an assignment runs at a time.
 
         Raises:
-            FatalError: fenced, or in an unknown state: this process must end.
+            PartitionLost: fenced, or in an unknown state: what was in flight is delivered again.
         """
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """Records not yet committed, by assigned partition."""
+        """Unfinished records, by assigned partition."""
+        ...
+
+    def activity(self) -> LogActivity:
+        """What happened so far; cheap."""
         ...
 
     async def stop(self) -> None:
-        """Leave the group after the owner has drained."""
+        """Leave the group after the owner has drained. ``start`` may follow."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from worker.concurrency import Signal
 from worker.errors import DependencyUnavailable
-from worker.log.partition import Lane, Slot
+from worker.log.partition import InFlight, PartitionState
 from worker.settings import Stream
 from worker.telemetry.instruments import retries
 from worker.telemetry.names import Attribute
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Outages:
-    """One probe at a time per lane, with growing waits; all that failed follows in order."""
+    """One probe at a time per partition, with growing waits; all that failed follows in order."""
 
     def __init__(
         self,
         settings: Stream,
         signal: Signal,
         isolating: Callable[[], bool],
-        process: Callable[[Slot], Awaitable[None]],
-        restart: Callable[[Lane], None],
+        process: Callable[[InFlight], Awaitable[None]],
+        restart: Callable[[PartitionState], None],
         changed: Callable[[], None],
     ) -> None:
         self._initial_s = settings.retry_initial_s
@@ -37,44 +37,43 @@ class Outages:
         self._restart = restart
         self._changed = changed
 
-    def postpone(self, slot: Slot, error: DependencyUnavailable) -> None:
-        """Keep a record that found ``error.dependency`` away, and hold its lane."""
-        lane = slot.lane
-        lane.failed.append(slot)
-        if lane.dependency == error.dependency:
+    def postpone(self, record: InFlight, error: DependencyUnavailable) -> None:
+        """Keep a record that found ``error.dependency`` away, and hold its partition."""
+        partition = record.partition
+        partition.failed.append(record)
+        if partition.dependency == error.dependency:
             return
         # Another one may be away once the first is back: that is what it waits for now.
-        lane.dependency = error.dependency
+        partition.dependency = error.dependency
         log.warning(
             "dependency unavailable, partition held",
             extra={
                 "dependency": Public(error.dependency),
-                "topic": lane.source.topic,
-                "partition": lane.source.partition,
+                "topic": partition.source.topic,
+                "partition": partition.source.partition,
             },
         )
         self._changed()
-        if lane.retry is None:
-            lane.retry = asyncio.create_task(self._retry(lane))
+        if partition.retry is None:
+            partition.retry = asyncio.create_task(self._retry(partition))
 
-    async def _retry(self, lane: Lane) -> None:
+    async def _retry(self, partition: PartitionState) -> None:
         delay = self._initial_s
-        while not lane.closing and lane.failed:
+        while not partition.closing and partition.failed:
             await asyncio.sleep(delay)
             delay = min(2 * delay, self._max_s)
-            probe = min(lane.failed, key=lambda slot: slot.offset)
+            probe = min(partition.failed, key=lambda record: record.offset)
             if not probe.delivery.isolated:  # one alone must stay alone
                 await self._signal.until(lambda: not self._isolating())
-            lane.failed.remove(probe)
-            retries.add(1, {Attribute.DEPENDENCY: lane.dependency or ""})
+            partition.failed.remove(probe)
+            retries.add(1, {Attribute.DEPENDENCY: partition.dependency or ""})
             await self._process(probe)
             if probe.outputs is not None:
                 break
-        lane.retry = None
-        if not lane.closing:
-            lane.dependency = None
-            again = sorted(lane.failed, key=lambda slot: slot.offset)
-            lane.failed.clear()
-            lane.backlog.extendleft(reversed(again))
-            self._restart(lane)
+        partition.retry = None
+        if not partition.closing:
+            partition.dependency = None
+            partition.backlog.extend(partition.failed)
+            partition.failed.clear()
+            self._restart(partition)
             self._changed()

@@ -1,28 +1,29 @@
-"""Lag, age and work in flight, read from every runner of this process when metrics are."""
+"""What the stream is doing, for health, console and metrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from weakref import WeakSet
 
 import msgspec
 
-from worker.log.partition import Lane
+from worker.log.base import LogActivity
+from worker.log.partition import PartitionState
 from worker.records import TopicPartition
 from worker.telemetry import instruments
 from worker.telemetry.instruments import Observation
 from worker.telemetry.names import Attribute
 
-# What the stream is doing, for health, console and metrics.
-
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One claimed partition. ``committed`` is the next record's offset; ages are seconds.
+    """One assigned partition. ``committed`` is the first offset not finished; ages are seconds.
 
     ``position`` is the offset after the newest record taken in; ``lag`` as of the last look;
-    ``oldest_age_s`` the age, by the record's own timestamp, of the oldest record not committed;
-    ``held_by`` the dependency it waits for.
+    ``oldest_age_s`` the age, by the record's own timestamp, of the oldest record not published;
+    ``idle_s`` the time since its last commit, 0 where nothing is in flight; ``held_by`` the
+    dependency it waits for.
     """
 
     source: TopicPartition
@@ -33,6 +34,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age_s: float
     held_by: str | None
     isolating: bool
+    idle_s: float = 0.0
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,9 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``assigned``: an assignment was completed and is not being given up, even an empty one.
     ``last_progress_at``: the last commit, or the last moment with nothing to do.
-    ``oldest_inflight_s``: how long the oldest record in flight has been here.
+    ``log``: what the log did; ``log_away_since`` since when it is away, if it is, and
+    ``log_trouble`` why; ``recoveries``: how often it was closed and opened again.
+    ``lag_at``: when the lags were last seen.
     """
 
     assigned: bool
@@ -52,22 +56,29 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     events_committed: int
     last_progress_at: float
-    oldest_inflight_s: float
     paused_dependencies: tuple[str, ...]
+    log: LogActivity = LogActivity()
+    log_away_since: float | None = None
+    log_trouble: str = ""
+    recoveries: int = 0
+    lag_at: float | None = None
 
 
-def partition_status(lane: Lane, lag: int, now: float) -> PartitionStatus:
-    """One lane as it stands; ``now`` is seconds since the epoch."""
-    head = lane.window.head
+def partition_status(
+    partition: PartitionState, lag: int, wall: float, now: float
+) -> PartitionStatus:
+    """One partition as it stands; ``wall`` is seconds since the epoch, ``now`` monotonic."""
+    head = partition.unfinished.head
     return PartitionStatus(
-        source=lane.source,
-        committed=lane.committed,
-        position=lane.position or lane.committed,
+        source=partition.source,
+        committed=partition.committed,
+        position=partition.unfinished.position,
         lag=lag,
-        inflight=len(lane.window),
-        oldest_age_s=max(0.0, now - head.delivery.record.timestamp / 1000) if head else 0.0,
-        held_by=lane.dependency,
-        isolating=lane.suspect,
+        inflight=len(partition.unfinished),
+        oldest_age_s=max(0.0, wall - head.delivery.record.timestamp / 1000) if head else 0.0,
+        held_by=partition.dependency,
+        isolating=partition.isolating,
+        idle_s=max(0.0, now - partition.progressed_at) if head else 0.0,
     )
 
 
@@ -82,11 +93,31 @@ def observe(source: _Source) -> None:
     """Report ``source.status()`` for as long as it lives."""
     _sources.add(source)
     instruments.lag.watch(_partitions(lambda one: one.lag))
+    instruments.partition_stalled.watch(_partitions(_Stalled()))
     instruments.oldest_age.watch(_partitions(lambda one: one.oldest_age_s))
     instruments.inflight_events.watch(_partitions(lambda one: one.inflight))
+    instruments.partition_idle.watch(_partitions(lambda one: one.idle_s))
     instruments.inflight_bytes.watch(
         lambda: [(sum(source.status().inflight_bytes for source in list(_sources)), {})]
     )
+
+
+class _Stalled:
+    """Since when each partition's committed offset has not moved, as far as collections have seen.
+
+    Nothing waits, or a commit since the last collection: 0.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+
+    def __call__(self, partition: PartitionStatus) -> float:
+        now, waiting = time.monotonic(), partition.lag > 0 or partition.inflight > 0
+        offset, since = self._seen.get(partition.source, (-1, now))
+        if not waiting or offset != partition.committed:
+            since = now
+        self._seen[partition.source] = (partition.committed, since)
+        return now - since
 
 
 def _partitions(

@@ -22,6 +22,7 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
 
     frames: tuple[JudgeImage, ...] = ()
     total: int = 0
+    scale: float = 1.0
     error: str | None = None
     detail: str = ""
 

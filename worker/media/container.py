@@ -32,6 +32,8 @@ MAX_CHUNKS: Final = 100_000
 """PNG chunks or RIFF chunks of one image."""
 MAX_SUB_BLOCKS: Final = 400_000
 """GIF blocks of one image, junk included; encoders fill them, so 20 MiB has 82,000."""
+MAX_FRAMES: Final = 3_000
+"""Frames of one animation; more make the image too large to judge."""
 MAX_SIDE: Final = 65_535
 """Pixels of one side, the most that JPEG and GIF can say. PNG can say more, which no browser shows
 and which costs a decoder memory by the row."""
@@ -141,6 +143,11 @@ def too_large(detail: str) -> Undecided:
 def not_alike(detail: str) -> Undecided:
     """The error for an image that viewers may show otherwise than the worker would."""
     return Undecided(UndecidedReason.IMAGE_RENDERING, detail=detail)
+
+
+def _bounded(frames: Sequence[Frame]) -> None:
+    if len(frames) >= MAX_FRAMES:
+        raise too_large(f"more than {MAX_FRAMES} frames")
 
 
 def frame_file(data: bytes, container: Container, frame: Frame) -> bytes:
@@ -277,6 +284,7 @@ def _png(data: bytes) -> Container:
             sequence += 1
             if kind_of == b"fcTL":
                 finish()
+                _bounded(frames)
                 controls.append(data[start:end])
             elif not controls or not image:
                 raise corrupt("a frame of the animation before its control")
@@ -447,6 +455,7 @@ def _gif(data: bytes) -> Container:
         if block == 0x21 and data[begin + 1] == 0xF9 and data[blocks] >= 4:
             control = data[blocks + 1 : blocks + 5]
         elif block == 0x2C:
+            _bounded(frames)
             frames.append(_gif_frame(data, begin, (blocks - 1, at), common, control))
             control = None
     if not frames:
@@ -533,6 +542,7 @@ def _webp(data: bytes) -> Container:
     alpha = False
     for name, start, stop in _riff_chunks(data, 12, 8 + _little(data, 4, 4)):
         if name == b"ANMF":
+            _bounded(frames)
             frames.append(_webp_frame(data, start, stop, (width, height)))
         elif name in (b"VP8 ", b"VP8L", b"ALPH"):
             still.append((start - 8, stop))

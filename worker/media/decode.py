@@ -27,8 +27,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 ANIMATION_FACTOR = 4
 """An animation may have this many times the pixels of the largest still, over all its frames."""
-MAX_FRAMES = 3_000
-"""Frames of one animation; more make the image too large to judge."""
 
 
 class DecodeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +57,12 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
     """The views of one image in the order in which they are worth judging.
 
     ``total``: how many it takes to see everything; more than there are where the limit cut them.
+    ``scale``: pixels of the image for one of the model's, along either axis, in the finest of them.
     """
 
     frames: tuple[JudgeImage, ...]
     total: int
+    scale: float = 1.0
 
 
 class WorkGate(Protocol):
@@ -115,8 +115,6 @@ def _within(found: Container, limits: DecodeLimits) -> None:
     area, frames = found.width * found.height, len(found.frames)
     if area > limits.max_pixels:
         raise too_large(f"{found.width} x {found.height} pixels, over {limits.max_pixels}")
-    if frames > MAX_FRAMES:
-        raise too_large(f"{frames} frames, over {MAX_FRAMES}")
     if frames > 1 and area * frames > ANIMATION_FACTOR * limits.max_pixels:
         raise too_large(
             f"{frames} frames of {found.width} x {found.height} pixels, over "
@@ -155,7 +153,13 @@ class _Looking:
 
     def look(self) -> Views:
         made, unmade = self._still() if len(self._found.frames) == 1 else self._moving()
-        return Views(frames=tuple(made[: self._limits.max_frames]), total=len(made) + unmade)
+        finest = self._tiles[0] if self._tiles else (0, 0, self._found.width, self._found.height)
+        longest = max(finest[2] - finest[0], finest[3] - finest[1])
+        return Views(
+            frames=tuple(made[: self._limits.max_frames]),
+            total=len(made) + unmade,
+            scale=round(max(1.0, longest / views.MODEL_SIDE), 2),
+        )
 
     def _still(self) -> tuple[list[JudgeImage], int]:
         size = views.bounded(self._found.width, self._found.height, views.STILL_SIDE)

@@ -168,6 +168,7 @@ def _image(ref: ImageRef, digest: str | None, decoded: Decoded) -> FetchedImage:
         sha256=digest,
         frames=decoded.frames,
         total=decoded.total,
+        scale=decoded.scale,
         error=decoded.error,
         detail=decoded.detail,
     )

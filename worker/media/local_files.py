@@ -49,4 +49,6 @@ class LocalFileFetcher:
             return FetchedImage(uri=uri, error=code, detail=error.strerror or "cannot be read")
         except Undecided as error:
             return FetchedImage(uri=uri, error=error.reason, detail=error.detail)
-        return FetchedImage(uri=uri, sha256=digest, frames=seen.frames, total=seen.total)
+        return FetchedImage(
+            uri=uri, sha256=digest, frames=seen.frames, total=seen.total, scale=seen.scale
+        )

@@ -61,7 +61,7 @@ class Reader:
     def _decode(self, data: bytes, digest: str) -> Decoded:
         try:
             seen = look_at(data, self._limits, sha256=digest, gate=self._gate)
-            return Decoded(frames=seen.frames, total=seen.total)
+            return Decoded(frames=seen.frames, total=seen.total, scale=seen.scale)
         except Undecided as fault:
             return _failed(fault)
         except MemoryError:

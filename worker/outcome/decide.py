@@ -228,6 +228,7 @@ def _image_verdicts(
                 error=image.error,
                 seen=len(image.frames) if seen else None,
                 total=max(image.total, len(image.frames)) if seen else None,
+                scale=image.scale if seen else None,
             )
         )
     return tuple(verdicts)

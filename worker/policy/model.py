@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
 
 ThinkWhen = Literal["never", "always", "unsafe", "uncertain"]
@@ -139,6 +140,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Thresholds = Thresholds()
     actions: Actions = Actions()
     on_undecided: OnUndecided = "hold"
+    judged: Judged = "turn"
     prefilter: Prefilter | None = None
     cache: bool = True
     languages: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
 from worker.digests import directory_digest
 from worker.document import MAX_BYTES, read_document
@@ -546,6 +547,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?")
 _ON_UNDECIDED: tuple[OnUndecided, ...] = get_args(OnUndecided)
+_JUDGED: tuple[Judged, ...] = get_args(Judged)
 
 
 def load_policy(path: Path | str) -> Policy:
@@ -644,6 +646,7 @@ def _read(fields: Fields, file: str, lists: Lists | None) -> Policy:
         thresholds=read_thresholds(fields.section("thresholds")),
         actions=read_actions(fields.section("actions")),
         on_undecided=fields.choice("on_undecided", "hold", _ON_UNDECIDED),
+        judged=fields.choice("judged", _JUDGED[0], _JUDGED),
         prefilter=read_prefilter(fields.section("prefilter"), file, lists),
         cache=fields.flag("cache", True),
         languages=_matching(

@@ -29,6 +29,7 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         "threshold": policy.thresholds.unsafe,
         "actions": {level: _action(policy, level) for level in SEVERITIES},
         "on_undecided": policy.on_undecided,
+        "judged": policy.judged,
         "suppressed": list(policy.builtin.suppress),
         "prefilter": _prefilter_value(policy),
         "cache": policy.cache,
@@ -112,6 +113,8 @@ def policy_lines(policy: Policy) -> Iterator[str]:
     actions = ", ".join(f"{level} {_action(policy, level)}" for level in SEVERITIES)
     yield f"  actions       {actions}"
     yield f"  undecided     {policy.on_undecided}"
+    if policy.judged == "message":
+        yield "  judged        the newest user message alone, with its answer"
     if policy.builtin.suppress:
         yield f"  suppressed    {', '.join(policy.builtin.suppress)}"
     if policy.prefilter is not None:

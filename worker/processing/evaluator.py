@@ -36,6 +36,7 @@ from worker.settings import JudgeSettings
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute, Span
 from worker.telemetry.tracing import stage
+from worker.text.turn import as_read
 
 
 class Fetcher(Protocol):
@@ -104,17 +105,20 @@ class Evaluator:
             DependencyUnavailable: the store or the judge is away as a whole.
         """
         started = self._clock.monotonic()
-        turn = judged_turn(event)
+        turn = judged_turn(event, policy.judged)
+        folded: tuple[str, ...] = ()
         if fault is None and turn is None:
             fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
         faults = [Fault.of(each) for each in (given_up, fault) if each is not None]
         if given_up is not None or turn is None:
             look = _Look(decide(policy, (), (), faults))
         else:
-            look = await self._look(turn, policy, faults)
+            read, folded = await as_read(turn)
+            _count(turn, folded)
+            look = await self._look(turn, read, policy, faults)
         decision, results, fetch_ms = look
-        for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
-            labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
+        for listed, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
+            labels = {Attribute.POLICY: policy.name, Attribute.LIST: listed, Attribute.DECIDE: does}
             instruments.prefilter_hits.add(1, labels)
         queue_ms = judge_ms = 0.0
         tokens = 0
@@ -127,15 +131,20 @@ class Evaluator:
         total_ms = (self._clock.monotonic() - started) * 1e3
         timings = Timings(queue=queue_ms, fetch=fetch_ms, judge=judge_ms, total=total_ms)
         return Evaluation(
-            verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
+            verdict=self._verdict(event, policy, source, decision, folded, timings, attempts, kind),
             decision=decision,
             tokens=tokens,
         )
 
-    async def _look(self, turn: JudgedTurn, policy: Policy, faults: Sequence[Fault]) -> _Look:
-        """Prefilter, images, passes: what costs least comes first, and may save what follows."""
+    async def _look(
+        self, written: JudgedTurn, turn: JudgedTurn, policy: Policy, faults: Sequence[Fault]
+    ) -> _Look:
+        """Prefilter, images, passes: what costs least comes first, and may save what follows.
+
+        ``turn`` is what was ``written``, as a person reads it.
+        """
         prefilter = prefilter_of(policy)
-        hits = await prefilter.in_text(turn) if prefilter is not None else ()
+        hits = await prefilter.in_text(written, turn) if prefilter is not None else ()
         if settles(policy, hits):
             return _Look(settled(policy, hits, unfetched=turn.images, faults=faults))
         if not turn.images:
@@ -241,6 +250,7 @@ class Evaluator:
         policy: Policy,
         source: SourceRef,
         decision: Decision,
+        folded: tuple[str, ...],
         timings: Timings,
         attempts: int,
         kind: Kind,
@@ -264,6 +274,7 @@ class Evaluator:
             undecided_reason=decision.undecided_reason,
             undecided_detail=decision.undecided_detail,
             neutralised=decision.neutralised,
+            folded=folded,
             context=decision.context,
             decided_by=decision.decided_by,
             cached=decision.cached,
@@ -306,6 +317,14 @@ def _decide(
             span.set_attribute(Attribute.ACTION, decision.action)
             span.set_attribute(Attribute.PASSES, len(results))
         return decision
+
+
+def _count(turn: JudgedTurn, folded: tuple[str, ...]) -> None:
+    for name in folded:
+        instruments.folded.add(1, {Attribute.FOLD: name})
+    for message in turn.context:
+        if message.role not in ("user", "assistant"):
+            instruments.system_messages.add(1, {Attribute.ROLE: message.role})
 
 
 def _record(judgement: Judgement) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from worker.clock import Clock
 from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import dead_letter_output, dead_letter_reference
-from worker.contracts.decode import Decoded, decode_event
+from worker.contracts.decode import Decoded, conversation_of, decode_event
 from worker.contracts.encode import quarantine_output, verdict_output
 from worker.contracts.event import Event
 from worker.contracts.verdict import SourceRef, Verdict
@@ -103,6 +103,13 @@ class Pipeline:
         """End what nobody waits for."""
         await self._shadows.stop()
 
+    def conversation(self, record: Record) -> bytes | None:
+        """Whose event a record is, where that can be told at a glance."""
+        if record.unreadable:
+            return None
+        found = conversation_of(record, self._limits.max_event_bytes)
+        return None if found is None else found.encode("utf-8", "surrogatepass")
+
     async def __call__(self, delivery: Delivery) -> Sequence[Output]:
         """Everything to publish for one record.
 
@@ -113,11 +120,18 @@ class Pipeline:
         if delivery.untouchable:
             poison = UnreadableRecord(DeadLetterCode.POISON, detail=_deaths(delivery))
             return [self._refer(record, poison)]
+        if record.unreadable:
+            error = UnreadableRecord(DeadLetterCode.UNREADABLE_RECORD, detail=record.unreadable)
+            return [self._refer(record, error)]
         with event_span(record, self._group) as span:
+            policy = self._policies.select(record.topic)
             try:
                 with stage(Span.DECODE):
                     decoded = decode_event(
-                        record, self._limits.max_event_bytes, max_images=self._limits.max_images
+                        record,
+                        self._limits.max_event_bytes,
+                        max_images=self._limits.max_images,
+                        judged=policy.judged if policy is not None else "turn",
                     )
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
@@ -127,7 +141,7 @@ class Pipeline:
                 return [self._dead_letter(record, _internal(error), span)]
             for field in decoded.unknown:
                 instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
-            policy = self._policies.select(record.topic)
+            delivery.identify(decoded.event.conversation_id.encode("utf-8", "surrogatepass"))
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -169,10 +170,16 @@ class Kafka(Section):
     """Consumer group; part of every transactional id."""
     client_id: str = "moderation-worker"
     """Name the brokers see in their logs and quotas."""
-    session_timeout_s: PositiveSeconds = 30.0
+    group_instance_id: str | None = None
+    """Name of this worker that outlives a restart (static membership), for a StatefulSet: its
+    partitions wait for it for ``session_timeout_s``. Never the same for two workers."""
+    session_timeout_s: PositiveSeconds = 10.0
     """Silence after which the group gives a worker's partitions away."""
     rebalance_timeout_s: PositiveSeconds = 120.0
     """Longest a rebalance waits for this worker; must exceed ``stream.drain_s``."""
+    start: Literal["earliest", "latest"] | datetime = "earliest"
+    """Where a group begins that never committed anything on a topic: ``earliest``, ``latest``, or
+    a time. Partitions that are added later are read from their beginning."""
     transaction_timeout_s: PositiveSeconds = 30.0
     """Longest an open transaction may hold read_committed readers back."""
     request_timeout_s: PositiveSeconds = 30.0
@@ -210,14 +217,19 @@ class Topics(Section):
     """Partitions for topics that ``topics create`` makes."""
     replication: Positive = 1
     """Replication factor for topics that ``topics create`` makes."""
+    input_partitions: dict[str, Positive] = {}
+    """Partitions of single input topics, by name, in place of ``partitions``."""
 
 
 class Stream(Section):
     """Bounds on the work in flight, and how it ends."""
 
+    order: Literal["key", "partition"] = "key"
+    """What keeps its order: ``key``, records of one key and of one conversation; ``partition``, all
+    records of a partition, so that a slow one holds up what is behind it."""
     max_events: Positive = 1024
-    """Events being judged over all partitions; sixteen times as many may wait for their
-    commit."""
+    """Events being judged over all partitions; sixteen times as many may wait for their turn or
+    for their commit."""
     max_bytes: Positive = 64 * 1024 * 1024
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024
@@ -413,9 +425,13 @@ class Web(Section):
     """The worker's own pages: probes, metrics, console."""
 
     host: str = "127.0.0.1"
-    """Address to bind."""
+    """Address to bind; ``0.0.0.0`` is every IPv4 address, ``::`` every address of both families."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
+    hosts: Names = ()
+    """Names under which the console may be asked for, such as ``moderation.example.com``; ``*`` is
+    any. Addresses, ``localhost`` and the machine's own name always may; probes and metrics answer
+    whoever asks."""
     show_content: bool = False
     """Whether the console shows user content."""
 

@@ -105,14 +105,14 @@ class Telemetry:
         encoder, content_type = choose_encoder(accept)
         return encoder(self._registry), content_type
 
-    def sum_of(self, name: str) -> float:
-        """The sum of a sample of ``/metrics`` over all its series, 0 where there is none."""
-        return sum(
-            sample.value
-            for family in self._registry.collect()
-            for sample in family.samples
-            if sample.name == name
-        )
+    def sums_of(self, *names: str) -> tuple[float, ...]:
+        """The sums of samples of ``/metrics`` over all their series, 0 where there is none."""
+        sums = dict.fromkeys(names, 0.0)
+        for family in self._registry.collect():
+            for sample in family.samples:
+                if sample.name in sums:
+                    sums[sample.name] += sample.value
+        return tuple(sums.values())
 
     def shutdown(self, timeout_s: float = 5.0) -> None:
         """Hand over what is left and stop. Returns after ``timeout_s`` at the latest."""

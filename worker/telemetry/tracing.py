@@ -250,10 +250,16 @@ def kept_context() -> SpanContext | None:
     return span.get_span_context() if span.is_recording() else None
 
 
+def _kept(value: bytes | None) -> bool:
+    return value is not None and not value.endswith(b"-00")
+
+
 def output_contexts(outputs: Iterable[Output]) -> list[SpanContext]:
     """The kept traces among ``outputs``, each once: what a publishing span links to."""
     found: dict[int, SpanContext] = {}
     for output in outputs:
+        if not any(name == Header.TRACEPARENT and _kept(value) for name, value in output.headers):
+            continue  # reading a context takes microseconds, and few are kept
         context = span_context(output.headers)
         if context is not None and context.trace_flags.sampled:
             found.setdefault(context.span_id, context)

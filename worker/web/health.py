@@ -125,6 +125,8 @@ def _notes(snapshot: WorkerSnapshot) -> Iterator[Problem]:
     if snapshot.stream is not None:
         for dependency in snapshot.stream.paused_dependencies:
             detail = f"{dependency} is away: partitions wait and retry, no event is blamed"
+            if dependency == "log" and snapshot.stream.log_trouble:
+                detail = f"{detail} ({snapshot.stream.log_trouble})"
             yield Problem(code="dependency", detail=detail)
     for problem in snapshot.policy_problems:
         yield Problem(code="policy_file", detail=problem)

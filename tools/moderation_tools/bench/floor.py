@@ -135,8 +135,8 @@ def _attack(kind: str, rng: random.Random) -> dict[str, Any]:
     most = [name for name in BUILTIN if name != FLOOR]
     suppress = rng.sample(most, rng.randint(1, len(most)))
     if kind == "suppressed":
-        allowed = {"disallowed": harmless[:1], "allowed": own}
-        return {"builtin": {"suppress": suppress}, "custom": rng.choice((None, allowed))}
+        lax = {"disallowed": harmless[:1], "allowed": own}
+        return {"builtin": {"suppress": suppress}, "custom": rng.choice((None, lax))}
     listed = {"name": "own", "decide": "unsafe", "category": "Chess", "severity": "low"}
     lists = [{**listed, "phrases": own}]
     return {"builtin": {"suppress": suppress[:3]}, "prefilter": {"lists": lists}}

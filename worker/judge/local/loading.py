@@ -34,6 +34,8 @@ OWN_ADAPTER = "adapter"
 """Sub-directory of a checkpoint whose LoRA adapter belongs to it, unless settings name another."""
 
 _TOKENIZER_FILES = ("tokenizer.json",)
+_LONG_TEXT = 4_096
+"""Characters that are tokenised in a few milliseconds."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -250,13 +252,19 @@ def render(
 
 
 def encoder(tokenizer: Any) -> Any:
-    """Text to token ids, adding nothing the text does not spell. Safe from several threads."""
+    """Text to token ids, adding nothing the text does not spell. Safe from several threads.
+
+    A long text is a batch of one: ``encode`` holds the interpreter while it works, that does not.
+    """
     core = tokenizer.backend_tokenizer
     core.no_padding()
     core.no_truncation()
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = core.encode(text, add_special_tokens=False).ids
+        if len(text) < _LONG_TEXT:
+            short: list[int] = core.encode(text, add_special_tokens=False).ids
+            return short
+        ids: list[int] = core.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
     return encode

@@ -10,31 +10,22 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import aiokafka
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalOperation,
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.partitioner import murmur2
 
-from worker.errors import FatalError
-from worker.log.base import UNMARKED, Mark
+from worker.concurrency import bounded
+from worker.log.base import PartitionLost
 from worker.log.kafka.connection import connection_options, milliseconds
 from worker.records import Output, TopicPartition
 from worker.settings import Settings
-
-# How a ``Mark`` is written into the metadata of a committed offset.
-
-
-def encode_mark(mark: Mark) -> str:
-    """Text for the offset's metadata; empty for ``UNMARKED``, so that plain commits look plain."""
-    return "" if mark == UNMARKED else f"attempts={mark.attempts};until={mark.until}"
-
-
-def decode_mark(metadata: str | None) -> Mark:
-    """Read what ``encode_mark`` wrote. Metadata of other tools counts as ``UNMARKED``."""
-    try:
-        fields = dict(part.split("=", 1) for part in (metadata or "").split(";") if part)
-        return Mark(attempts=int(fields["attempts"]), until=int(fields["until"]))
-    except (KeyError, ValueError):
-        return UNMARKED
-
 
 # Outputs packed into record batches, one partition each: one future per batch, not per record.
 
@@ -81,16 +72,17 @@ def _append(batch: Any, output: Output) -> bool:
     return added is not None
 
 
+RETRY_COMMIT_S = 0.2
 STOP_TIMEOUT_S = 5.0
 """Longest wait for a client to close; what it had not committed is redelivered anyway."""
 
 
 class Committer(Protocol):
-    """Publishes and commits for one partition. Any failure is a ``FatalError``."""
+    """Publishes and commits for one partition. After any failure it is of no use any more."""
 
     async def start(self) -> None: ...
 
-    async def commit(self, outputs: Sequence[Output], next_offset: int, mark: Mark) -> None: ...
+    async def commit(self, outputs: Sequence[Output], next_offset: int, metadata: str) -> None: ...
 
     async def stop(self) -> None: ...
 
@@ -133,16 +125,14 @@ class TransactionalCommitter:
         for topic in self._topics:  # metadata now, so that transactions stay short
             await self._producer.partitions_for(topic)
 
-    async def commit(self, outputs: Sequence[Output], next_offset: int, mark: Mark) -> None:
-        with _fatal_errors(self._name, self._timeout_s):
+    async def commit(self, outputs: Sequence[Output], next_offset: int, metadata: str) -> None:
+        with _lost_by_errors(self._name, self._timeout_s):
             async with asyncio.timeout(self._timeout_s):
                 await self._producer.begin_transaction()
                 futures: list[Awaitable[Any]] = list(
                     await send_outputs(self._producer, outputs, self._topics)
                 )
-                offsets = {
-                    self._source: aiokafka.structs.OffsetAndMetadata(next_offset, encode_mark(mark))
-                }
+                offsets = {self._source: aiokafka.structs.OffsetAndMetadata(next_offset, metadata)}
                 futures.append(self._producer.send_offsets_to_transaction(offsets, self._group))
                 await _all_or_first_error(futures)
                 await self._producer.commit_transaction()
@@ -173,26 +163,32 @@ class AcknowledgedCommitter:
         for topic in self._topics:
             await self._producer.partitions_for(topic)
 
-    async def commit(self, outputs: Sequence[Output], next_offset: int, mark: Mark) -> None:
-        with _fatal_errors(self._name, self._timeout_s):
+    async def commit(self, outputs: Sequence[Output], next_offset: int, metadata: str) -> None:
+        with _lost_by_errors(self._name, self._timeout_s):
             async with asyncio.timeout(self._timeout_s):
                 await _all_or_first_error(await send_outputs(self._producer, outputs, self._topics))
-                await self._consumer.commit(
-                    {
-                        self._source: aiokafka.structs.OffsetAndMetadata(
-                            next_offset, encode_mark(mark)
-                        )
-                    }
-                )
+                offset = aiokafka.structs.OffsetAndMetadata(next_offset, metadata)
+                while True:
+                    try:
+                        await self._consumer.commit({self._source: offset})
+                        return
+                    except CommitFailedError:  # the group is between two generations
+                        await asyncio.sleep(RETRY_COMMIT_S)
 
     async def stop(self) -> None:
         """The producer is shared; the log closes it."""
 
 
 async def close_client(client: Any) -> None:
-    """Close an aiokafka client, bounded: a broken one must not hold the process up."""
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.stop(), STOP_TIMEOUT_S)
+    """Close an aiokafka client, bounded: a broken one must not hold the process up.
+
+    A fetch that is cancelled while it waits out an error lets its cancellation out of
+    ``AIOKafkaConsumer.stop`` (aiokafka 0.14, ``Fetcher.close``), before the sockets are closed.
+    """
+    if not await bounded(client.stop(), STOP_TIMEOUT_S):
+        inner = getattr(client, "_client", None) or getattr(client, "client", None)
+        if inner is not None:
+            await bounded(inner.close(), STOP_TIMEOUT_S)
 
 
 async def _all_or_first_error(awaitables: Sequence[Awaitable[Any]]) -> None:
@@ -216,21 +212,28 @@ def _look_at(future: asyncio.Future[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _fatal_errors(name: str, timeout_s: float) -> Any:
-    """Whatever goes wrong in a commit leaves its outcome unknown: the process must end."""
+def _lost_by_errors(name: str, timeout_s: float) -> Any:
+    """Whatever goes wrong leaves the outcome unknown: whoever claims next reads it back."""
     try:
         yield
     except ProducerFenced as error:
-        raise FatalError(
+        raise PartitionLost(
             f"fenced on {name}: another worker owns it now, or a transaction outlasted "
-            "kafka.transaction_timeout_s; nothing is lost, start a new process"
+            "kafka.transaction_timeout_s"
         ) from error
     except TimeoutError as error:
-        raise FatalError(
-            f"commit on {name} unanswered for {timeout_s:g} s (kafka.transaction_timeout_s); "
-            "check the brokers; nothing is lost, start a new process"
+        raise PartitionLost(
+            f"commit on {name} unanswered for {timeout_s:g} s (kafka.transaction_timeout_s)"
         ) from error
-    except (KafkaError, IllegalOperation, AssertionError, OSError) as error:
-        raise FatalError(
-            f"commit on {name} failed: {error!r}; nothing is lost, start a new process"
+    except TopicAuthorizationFailedError as error:
+        raise PartitionLost(
+            f"commit on {name} refused: no right to write to {error.args}; "
+            "grant Write to the output topics"
         ) from error
+    except MessageSizeTooLargeError as error:
+        raise PartitionLost(
+            f"commit on {name} refused: an output topic takes no record of that size; "
+            "`moderation-worker topics check` names it"
+        ) from error
+    except (KafkaError, IllegalOperation, IllegalStateError, AssertionError, OSError) as error:
+        raise PartitionLost(f"commit on {name} failed: {error!r}") from error

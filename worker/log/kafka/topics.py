@@ -10,9 +10,7 @@ from typing import Any
 import aiokafka
 from aiokafka.errors import KafkaError
 
-from worker.errors import FatalError
-from worker.log.base import Mark
-from worker.log.kafka.committer import decode_mark
+from worker.errors import DependencyUnavailable, FatalError
 from worker.records import TopicPartition
 
 RETRY_S = 0.1
@@ -60,13 +58,13 @@ async def wait_for_topics(admin: Any, wanted: Iterable[str]) -> dict[str, int]:
 
 async def committed_offsets(
     admin: Any, group: str, sources: Iterable[TopicPartition], timeout_s: float
-) -> dict[TopicPartition, tuple[int | None, Mark]]:
-    """The group's offsets with their marks; ``None`` where it never committed.
+) -> dict[TopicPartition, tuple[int, str]]:
+    """The group's offsets with their metadata; partitions without a commit are left out.
 
     A live call, to be made after the previous owner is fenced: only then is the answer final.
 
     Raises:
-        FatalError: no answer within ``timeout_s``.
+        DependencyUnavailable: no answer within ``timeout_s``.
     """
     asked = [aiokafka.TopicPartition(*source) for source in sources]
     try:
@@ -74,6 +72,7 @@ async def committed_offsets(
             while True:
                 try:
                     answer = await admin.list_consumer_group_offsets(group, partitions=asked)
+                    # A coordinator that is still loading names none of them: that is no answer.
                     if all(source in answer for source in asked):
                         break
                 except KafkaError as error:
@@ -82,14 +81,13 @@ async def committed_offsets(
                         raise
                 await asyncio.sleep(RETRY_S)
     except TimeoutError as error:
-        raise FatalError(
-            f"the offsets of group {group} could not be read within {timeout_s:g} s; "
-            "check the brokers and kafka.request_timeout_s"
+        raise DependencyUnavailable(
+            "log",
+            f"the offsets of group {group} could not be read within {timeout_s:g} s "
+            "(kafka.request_timeout_s)",
         ) from error
     return {
-        TopicPartition(*source): (
-            None if answer[source].offset < 0 else answer[source].offset,
-            decode_mark(answer[source].metadata),
-        )
-        for source in asked
+        TopicPartition(*source): (found.offset, found.metadata or "")
+        for source, found in answer.items()
+        if found.offset >= 0
     }

@@ -58,7 +58,10 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):
-    """A group's next offset in one partition, with its mark's attempts and end."""
+    """A group's next offset in one partition, with the metadata beside it as text.
+
+    ``attempts`` and ``until`` are what versions before ``metadata`` wrote.
+    """
 
     group: str
     topic: str
@@ -66,6 +69,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     next_offset: int
     attempts: int = 0
     until: int = 0
+    metadata: str = ""
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True):

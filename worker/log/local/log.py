@@ -7,16 +7,25 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from math import ceil
 from pathlib import Path
 from urllib.parse import quote
 from zlib import crc32
 
-from worker.errors import FatalError
-from worker.log.base import UNMARKED, Claim, Mark, Owner
+from worker.errors import DependencyUnavailable, FatalError
+from worker.log.base import (
+    PLAIN,
+    Assignment,
+    LogActivity,
+    OffsetMetadata,
+    Owner,
+    PartitionLost,
+)
 from worker.log.local.journal import Commit, Epoch, Journal, Stored, encode_transaction
+from worker.log.metadata import decode_metadata, encode_metadata
 from worker.records import Output, Record, TopicPartition
 
 # Who reads what on the local log: partitions shared out by file locks of one machine.
@@ -144,17 +153,23 @@ class LocalLog:
         self._journal: Journal | None = None
         self._membership: Membership | None = None
         self._owner: Owner | None = None
-        self._claims: dict[TopicPartition, Claim] = {}
+        self._assignments: dict[TopicPartition, Assignment] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._looked_at = 0.0
         self._assigned_once = False
         self._grown = asyncio.Event()
+        self._fetched_at: float | None = None
+        self._committed_at: float | None = None
+        self._rebalances = self._failed_commits = 0
 
-    async def start(self, topics: Sequence[str], owner: Owner) -> None:
-        journal = self._journal = await asyncio.to_thread(
-            Journal, self._directory, fsync=self._fsync
-        )
+    async def connect(self, topics: Sequence[str]) -> None:
+        if self._journal is not None:
+            return
+        with self._trouble():
+            journal = self._journal = await asyncio.to_thread(
+                Journal, self._directory, fsync=self._fsync
+            )
         missing = [name for name in (*topics, *self._outputs) if name not in journal.topics]
         if missing:
             raise FatalError(
@@ -162,15 +177,37 @@ class LocalLog:
                 "`moderation-worker topics create`, or correct the names in topics.* and the "
                 "policies"
             )
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """A disk that is full, or a directory that is gone, is nobody's fault but its own."""
+        try:
+            yield
+        except OSError as error:
+            raise DependencyUnavailable(
+                "log", f"{self._directory} (log.directory): {error.strerror or error!r}"
+            ) from error
+
+    async def start(self, topics: Sequence[str], owner: Owner) -> None:
+        await self.connect(topics)
+        journal = self._open()
         sources = [
             TopicPartition(topic, partition)
             for topic in dict.fromkeys(topics)
             for partition in range(journal.topics[topic])
         ]
         self._owner = owner
-        self._membership = Membership(self._directory, self._group, sources)
+        self._assigned_once, self._looked_at = False, 0.0
+        with self._trouble():
+            self._membership = Membership(self._directory, self._group, sources)
 
     async def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        with self._trouble():
+            records = await self._poll(max_records, timeout_s)
+        self._fetched_at = time.monotonic()
+        return records
+
+    async def _poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         journal = self._open()
         deadline = time.monotonic() + timeout_s
         wait, longest = IDLE_S
@@ -191,7 +228,7 @@ class LocalLog:
     def _read(self, journal: Journal, max_records: int) -> list[Record]:
         records: list[Record] = []
         size = 0
-        sources = [source for source in self._claims if source not in self._paused]
+        sources = [source for source in self._assignments if source not in self._paused]
         start = next(_turn) % len(sources) if sources else 0
         for source in sources[start:] + sources[:start]:
             position, end = self._positions[source], journal.end(source)
@@ -228,43 +265,50 @@ class LocalLog:
             membership.release(surplus)
         taken = membership.acquire()
         if taken or surplus or not self._assigned_once:
+            self._rebalances += 1
             self._assigned_once = True
             await owner.assigned(await asyncio.to_thread(self._claim, taken))
 
-    def _claim(self, sources: Sequence[TopicPartition]) -> list[Claim]:
+    def _claim(self, sources: Sequence[TopicPartition]) -> list[Assignment]:
         journal = self._open()
-        claims: list[Claim] = []
+        assignments: list[Assignment] = []
 
         def frame() -> bytes:
             epochs = []
+            explained = frozenset(
+                name
+                for (group, *_), commit in journal.commits.items()
+                if group == self._group
+                for name in _explained(_metadata_of(commit))
+            )
             for source in sources:
                 key = (self._group, *source)
                 epoch = journal.epochs.get(key, 0) + 1
                 commit = journal.commits.get(key)
                 epochs.append(Epoch(self._group, *source, epoch))
-                claims.append(
-                    Claim(
+                assignments.append(
+                    Assignment(
                         source=source,
                         generation=epoch,
                         next_offset=commit.next_offset if commit else 0,
-                        attempts=commit.attempts if commit else 0,
-                        until=commit.until if commit else 0,
+                        metadata=_metadata_of(commit) if commit else PLAIN,
                         end=journal.end(source),
+                        explained=explained,
                     )
                 )
             return encode_transaction(epochs=epochs)
 
         if sources:
             journal.append(frame)
-        for claim in claims:
-            self._claims[claim.source] = claim
-            self._positions[claim.source] = claim.next_offset
-            self._paused.discard(claim.source)
-        return claims
+        for assignment in assignments:
+            self._assignments[assignment.source] = assignment
+            self._positions[assignment.source] = assignment.next_offset
+            self._paused.discard(assignment.source)
+        return assignments
 
     def _forget(self, sources: Iterable[TopicPartition]) -> None:
         for source in sources:
-            self._claims.pop(source, None)
+            self._assignments.pop(source, None)
             self._positions.pop(source, None)
             self._paused.discard(source)
 
@@ -276,28 +320,44 @@ class LocalLog:
         self._grown.set()
 
     async def commit(
-        self, claim: Claim, outputs: Sequence[Output], next_offset: int, mark: Mark = UNMARKED
+        self,
+        assignment: Assignment,
+        outputs: Sequence[Output],
+        next_offset: int,
+        metadata: OffsetMetadata = PLAIN,
     ) -> None:
         journal = self._open()
-        await asyncio.to_thread(self._append, journal, claim, outputs, next_offset, mark)
+        try:
+            with self._trouble():
+                await asyncio.to_thread(
+                    self._append, journal, assignment, outputs, next_offset, metadata
+                )
+        except Exception as error:
+            self._failed_commits += 1
+            if isinstance(error, PartitionLost):
+                self._forget([assignment.source])
+                if self._membership is not None:  # whoever is first takes it, with a new epoch
+                    self._membership.release([assignment.source])
+            raise
+        self._committed_at = time.monotonic()
 
     def _append(
         self,
         journal: Journal,
-        claim: Claim,
+        assignment: Assignment,
         outputs: Sequence[Output],
         next_offset: int,
-        mark: Mark,
+        metadata: OffsetMetadata,
     ) -> None:
+        source = assignment.source
+
         def frame() -> bytes:
-            if journal.epochs.get((self._group, *claim.source)) != claim.generation:
-                raise FatalError(
-                    f"fenced on {claim.source.topic}-{claim.source.partition}: another worker "
-                    "owns it now; nothing is lost, start a new process"
+            if journal.epochs.get((self._group, *source)) != assignment.generation:
+                raise PartitionLost(
+                    f"fenced on {source.topic}-{source.partition}: another worker owns it now"
                 )
-            commit = Commit(
-                self._group, *claim.source, next_offset, attempts=mark.attempts, until=mark.until
-            )
+            text = encode_metadata(metadata, next_offset)
+            commit = Commit(self._group, *source, next_offset, metadata=text)
             return encode_transaction(place(outputs, journal.topics), [commit])
 
         journal.append(frame)
@@ -305,14 +365,24 @@ class LocalLog:
     async def lag(self) -> Mapping[TopicPartition, int]:
         journal = self._open()
         lags = {}
-        for source, claim in self._claims.items():
+        for source, assignment in self._assignments.items():
             commit = journal.commits.get((self._group, *source))
-            done = commit.next_offset if commit else claim.next_offset
-            lags[source] = max(0, journal.end(source) - done)
+            done = commit.next_offset if commit else assignment.next_offset
+            finished = _metadata_of(commit).finished if commit else ()
+            ahead = sum(end - start for start, end in finished)
+            lags[source] = max(0, journal.end(source) - done - ahead)
         return lags
 
+    def activity(self) -> LogActivity:
+        return LogActivity(
+            fetched_at=self._fetched_at,
+            committed_at=self._committed_at,
+            rebalances=self._rebalances,
+            failed_commits=self._failed_commits,
+        )
+
     async def stop(self) -> None:
-        self._forget(list(self._claims))
+        self._forget(list(self._assignments))
         if self._membership is not None:
             self._membership.leave()
         if self._journal is not None:
@@ -323,6 +393,19 @@ class LocalLog:
         if self._journal is None:
             raise FatalError("the log was used before it was started")
         return self._journal
+
+
+def _metadata_of(commit: Commit) -> OffsetMetadata:
+    if not commit.metadata:
+        return OffsetMetadata(attempts=commit.attempts, until=commit.until)
+    return decode_metadata(commit.metadata, commit.next_offset).metadata
+
+
+def _explained(metadata: OffsetMetadata) -> Iterator[str]:
+    if metadata.explained:
+        yield metadata.explained
+    if metadata.tried is not None and metadata.worker:
+        yield metadata.worker
 
 
 def place(

@@ -7,6 +7,9 @@ the Latin letter at a glance. Why no library: docs/decisions/prefilter.md.
 from __future__ import annotations
 
 import re
+from typing import Final
+
+from worker.text.characters import by_slices, slices
 
 _FOREIGN = {
     # Cyrillic
@@ -36,10 +39,30 @@ _ANY_LATIN = re.compile(
 )
 _ANY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]")
 _ONLY_FOREIGN = re.compile(f"[{''.join(_FOREIGN)}]+")
-_SCRIPTS = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
-_NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{_SCRIPTS}]")
+SCRIPTS: Final = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
+"""Greek, Cyrillic, Armenian and Cherokee: scripts with letters that look like Latin ones."""
+_NATIVE = re.compile(f"(?![{''.join(_FOREIGN)}])[{SCRIPTS}]")
 _BASIC = re.compile("[A-Za-z]")
 _WORD = re.compile(r"\w+")
+_MIXED = re.compile(f"[A-Za-z][{SCRIPTS}]|[{SCRIPTS}][A-Za-z]")
+_WHOLE = re.compile("[A-Za-z0-9_]{3,}")
+
+
+def imitated(text: str) -> str:
+    """The text with words that mix Latin letters and lookalikes of them in Latin letters alone.
+
+    A word with a letter that looks like no Latin one stays, and so do words of two letters: Δx, μm.
+    """
+    if not _MIXED.search(text):
+        return text
+
+    def word(match: re.Match[str]) -> str:
+        found = match[0]
+        latin = found.translate(_FOREIGN_TABLE)
+        mixed = latin != found and _BASIC.search(found) and _WHOLE.fullmatch(latin)
+        return latin if mixed else found
+
+    return _WORD.sub(word, text)
 
 
 def unmasked(text: str) -> str:
@@ -49,15 +72,19 @@ def unmasked(text: str) -> str:
     of nothing but lookalikes where the text around is rather Latin: Russian stays Russian.
     """
     if _ANY_LATIN.search(text):
-        text = text.translate(_LATIN_TABLE)
+        text = by_slices(lambda part: part.translate(_LATIN_TABLE), text)
     if not _ANY_FOREIGN.search(text):
         return text
-    latin = len(_BASIC.findall(text)) >= len(_NATIVE.findall(text))
+    latin = _count(_BASIC, text) >= _count(_NATIVE, text)
 
     def word(match: re.Match[str]) -> str:
         found = match[0]
         if _BASIC.search(found) or (latin and _ONLY_FOREIGN.fullmatch(found)):
-            return found.translate(_FOREIGN_TABLE)
+            return by_slices(lambda part: part.translate(_FOREIGN_TABLE), found)
         return found
 
     return _WORD.sub(word, text)
+
+
+def _count(pattern: re.Pattern[str], text: str) -> int:
+    return sum(pattern.subn("", part)[1] for part in slices(text))
