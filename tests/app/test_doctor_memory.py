@@ -16,7 +16,9 @@ SMALL = {
 
 
 def report(place: WorkerPlace, expect: int, *more: str) -> dict[str, Any]:
-    answer = moderation_worker("doctor", "--memory", "--json", "--config", place.config, *more)
+    answer = moderation_worker(
+        "doctor", "--memory", "--json", "--config", place.config, *more, timeout_s=300.0
+    )
     assert answer.code == expect, answer.out + answer.err
     (line,) = answer.lines()
     found: dict[str, Any] = line
@@ -45,7 +47,9 @@ def test_people_read_a_table_and_what_to_do(place: WorkerPlace) -> None:
     """Every part, the sum, what would fit, and what was assumed."""
     place.change(judge=SMALL)
     place.policy(think={"when": "always"})
-    answer = moderation_worker("doctor", "--memory", "--card", "8GiB", "--config", place.config)
+    answer = moderation_worker(
+        "doctor", "--memory", "--card", "8GiB", "--config", place.config, timeout_s=300.0
+    )
     assert answer.code == 1
     for part in ("text body", "vision tower", "policies", "THINK lane", "images", "needed"):
         assert part in answer.out
@@ -65,7 +69,7 @@ def test_a_deployment_is_planned_on_its_own_device(place: WorkerPlace) -> None:
 
 def test_options_of_the_plan_need_the_plan(place: WorkerPlace) -> None:
     """And a size that is none is named."""
-    alone = moderation_worker("doctor", "--card", "8GiB", "--config", place.config)
+    alone = moderation_worker("doctor", "--card", "8GiB", "--config", place.config, timeout_s=300.0)
     assert alone.code == 2
     assert "--memory" in alone.err
     place.change(judge=SMALL)

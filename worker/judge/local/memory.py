@@ -23,6 +23,7 @@ from worker.errors import ConfigurationError
 from worker.judge.engine.backend import BackendName
 from worker.judge.engine.backends import choose
 from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS
+from worker.judge.engine.image_embeddings import TOWER_BATCH
 from worker.judge.engine.memory import MemoryProfile, profile
 from worker.judge.local.scheduler import LONG_CONTEXTS
 from worker.settings import JudgeSettings
@@ -363,7 +364,7 @@ def _moments(demand: Demand, recomputed: Sequence[Policy]) -> list[Part]:
     parts = [
         Part("a batch", moment("batch", rows, tokens, chunk, longest, past) + again, size, True),
         Part("its categories", moment("decoding", rows, tokens) + again, size, True),
-        Part("images", moment("images", rows), f"{rows} events", True),
+        Part("images", moment("images", min(rows, TOWER_BATCH)), f"{rows} events", True),
     ]
     if longest:
         parts.append(
