@@ -55,6 +55,7 @@ ENV PATH=/opt/worker/bin:${PATH} \
 COPY --from=build /opt/worker /opt/worker
 COPY policies /policies
 COPY --chmod=0555 deploy/probe.py /opt/worker/bin/moderation-worker-probe
+COPY --chmod=0555 deploy/fetch_model.py /opt/worker/bin/moderation-worker-fetch-model
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 6066

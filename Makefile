@@ -9,7 +9,7 @@ DEMO_READY := $(VENV)/.demo-ready
 # make demo TORCH_INDEX_URL=... The default index has the build with CUDA alone.
 TORCH_INDEX_URL ?=
 
-.PHONY: help demo test test-vllm check coverage bench tiny clean
+.PHONY: help demo test test-vllm check coverage bench kernels tiny clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench: $(READY) ## Measure the pipeline, the judge and its engine; prints tables
 	@$(BIN)/python -m tests.support.with_kafka $(BIN)/moderation-worker bench memory
 	@$(BIN)/moderation-worker bench judge
 	@$(BIN)/moderation-worker bench engine --rounds 1
+
+kernels: $(READY) ## Compile every CUDA kernel for every architecture; needs no GPU
+	@$(BIN)/python -m moderation_tools.kernels $(ARGS)
 
 tiny: $(READY) ## Make the demonstration checkpoint from nothing, then evaluate it
 	@# A thread that waits sleeps: while it spins, any other load makes a step several times as long.

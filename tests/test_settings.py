@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import worker
 from tests.support.cli import moderation_worker
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load_settings
+from worker.settings.load import RETIRED, Retired, without_retired
+from worker.settings.reference import effective, every_setting, reference_page
 from worker.settings.sections import Section
 
 SECRET = "hunter2-is-a-secret"
@@ -97,10 +101,16 @@ def test_a_list_in_a_variable_is_names_with_commas_or_json(
     [
         (f"kafka: [{SECRET}", ":1: not YAML"),
         (f"kafka:\n  security: {{password: *{SECRET}}}", ":2: not YAML"),
-        (f"kafka:\n  security: {{password: !{SECRET} x}}", ":2: not YAML"),
-        (f"- {SECRET}\n", "not a mapping of sections"),
+        (
+            f"kafka:\n  security: {{password: !{SECRET} x}}",
+            ":2: kafka.security.password: a YAML tag",
+        ),
+        (f"- {SECRET}\n", ":1: not a mapping of fields"),
         (b"\xff\xfe" + SECRET.encode(), "in UTF-8"),
-        ("log: {backend: local}\nlog: {}\n", ":2: log stands in line 1 already"),
+        (
+            "log: {backend: local}\nlog: {}\n",
+            ":2: log: the field is given twice. It stands in line 1",
+        ),
         ("kafka:\n  bootstrap_server: a:1\n", ":2: kafka.bootstrap_server: no setting has this"),
         ("kafka:\n  bootstrap_server: a:1\n", "did you mean `bootstrap_servers`?"),
         (f"kafka:\n  security:\n    pasword: {SECRET}\n", "did you mean `password`?"),
@@ -214,3 +224,104 @@ def test_a_command_prints_what_is_wrong_and_no_traceback(tmp_path: Path) -> None
         assert answer.code == 2, answer.err
         assert f"{file}:1: not YAML" in answer.err or f"{file}:2: not YAML" in answer.err
         assert "Traceback" not in answer.err
+
+
+def test_a_fault_of_yaml_shows_the_line_and_no_value(tmp_path: Path) -> None:
+    """The name of the field and a caret; what stands behind it may be a password."""
+    message = refused(tmp_path, f"kafka:\n  security:\n    password: a: {SECRET}\n")
+    assert message.splitlines()[1:] == ["    3 |     password: …", "                       ^"]
+
+
+GONE = (
+    Retired("stream.gone", None, "nobody could set it well"),
+    Retired("web.moved", "telemetry.moved_here", "it belongs there"),
+)
+
+
+def test_a_retired_setting_is_read_with_a_warning_that_names_its_successor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An upgrade must start: what is gone is left out, what has moved is moved."""
+    given = {"stream": {"gone": 1, "drain_s": 2}, "web": {"moved": 3}}
+    kept = without_retired(given, lambda each: f"f: {each.path}", GONE)
+    assert kept == {"stream": {"drain_s": 2}, "web": {}, "telemetry": {"moved_here": 3}}
+    assert given["stream"]["gone"] == 1
+    assert "f: stream.gone is retired" in caplog.text
+    assert "use telemetry.moved_here" in caplog.text
+
+
+def test_a_successor_that_is_set_itself_stands() -> None:
+    """Both are there while a deployment changes over."""
+    given = {"web": {"moved": 3}, "telemetry": {"moved_here": 4}}
+    assert without_retired(given, lambda each: each.path, GONE)["telemetry"] == {"moved_here": 4}
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_settings_of_the_release_before_are_still_read(
+    variable: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In a file and in the environment, each by the name it has there."""
+    file = tmp_path / "worker.yaml"
+    file.write_text("" if variable else "stream: {commit_max_events: 5}\n")
+    if variable:
+        monkeypatch.setenv("MODERATION_STREAM__COMMIT_MAX_EVENTS", "5")
+    assert load_settings(file).stream == Settings().stream
+    name = "MODERATION_STREAM__COMMIT_MAX_EVENTS" if variable else "stream.commit_max_events"
+    assert f"{name} is retired" in caplog.text
+
+
+def test_no_setting_is_retired_and_there_at_once() -> None:
+    """A successor is a setting, and what is retired is none any more."""
+    there = {each.path for each in every_setting()}
+    assert not {each.path for each in RETIRED} & there
+    assert {each.successor for each in RETIRED} - {None} <= there
+
+
+def test_the_page_about_settings_is_up_to_date() -> None:
+    """Mend with: moderation-worker settings explain --all > docs/settings.md"""
+    page = Path(worker.__file__).parents[1] / "docs" / "settings.md"
+    assert page.read_text() == reference_page()
+
+
+def test_settings_can_be_asked_what_they_are_and_from_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Effective values with their sources; a secret is hidden wherever it comes from."""
+    file = tmp_path / "worker.yaml"
+    file.write_text(
+        "web: {port: 7}\nkafka:\n  group_id: g\n  security:\n    protocol: SASL_SSL\n"
+        f"    username: u\n    password: {SECRET}\n"
+    )
+    monkeypatch.setenv("MODERATION_KAFKA__GROUP_ID", "of-the-environment")
+    found = {each.path: each for each in effective(file)}
+    assert (found["web.port"].value, found["web.port"].source) == (7, f"{file}:1")
+    assert found["kafka.group_id"].source == "MODERATION_KAFKA__GROUP_ID"
+    assert found["kafka.security.password"].source == f"{file}:7"
+    assert found["store.threads"].source == "default"
+    answer = moderation_worker("settings", "show", "--config", file, "--json")
+    assert answer.code == 0
+    assert SECRET not in answer.out + answer.err
+    shown = {each["path"]: each for each in json.loads(answer.out)["settings"]}
+    assert shown["kafka.security.password"]["value"] == "**********"
+    assert shown["web.port"]["value"] == 7
+
+
+def test_a_setting_is_explained_and_a_wrong_name_is_mended() -> None:
+    """Meaning, values, default and variable; exit code 2 with the nearest name."""
+    answer = moderation_worker("settings", "explain", "judge.max_batch_tokens")
+    assert "MODERATION_JUDGE__MAX_BATCH_TOKENS" in answer.out
+    assert "16384" in answer.out
+    wrong = moderation_worker("settings", "explain", "judge.max_batch_token")
+    assert wrong.code == 2
+    assert "did you mean `judge.max_batch_tokens`?" in wrong.err
+
+
+def test_the_schema_knows_every_setting() -> None:
+    """Editors complete from it."""
+    answer = moderation_worker("settings", "schema")
+    tree = json.loads(answer.out)
+    assert set(tree["properties"]) == set(Settings.model_fields)
+    assert tree["$defs"]["Kafka"]["properties"]["group_id"]["description"]

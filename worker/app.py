@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -19,16 +18,15 @@ from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
-from faust.web import Request, Response, View
 from mode import Service
 
 from worker.concurrency import asked_to_cancel
 from worker.errors import ConfigurationError, FatalError, WorkerError
 from worker.service import WorkerService
 from worker.settings import Settings, load_settings
-from worker.telemetry.logs import configure_logging
+from worker.telemetry.logs import configure_logging, say
 from worker.telemetry.redact import publish_settings
-from worker.web.console import Page, console_json, console_page
+from worker.web.server import WebServer
 
 CONFIG_VARIABLE = "MODERATION_CONFIG"
 
@@ -73,13 +71,12 @@ class ShellWorker(faust.Worker):  # type: ignore[misc]
         try:
             super().execute_from_commandline()
         except SystemExit as end:
-            logging.shutdown()
-            sys.stdout.flush()
             code = end.code if isinstance(end.code, int) else 1
             if code and _ended_by:
-                print(f"error: {_told(_ended_by[0])}", file=sys.stderr)
+                say(f"error: {_told(_ended_by[0])}")
                 code = 2 if isinstance(_ended_by[0], ConfigurationError) else code
-            sys.stderr.flush()
+            logging.shutdown()  # within seconds, though nobody reads what is written
+            sys.stdout.flush()
             os._exit(code)
         raise AssertionError("Faust always ends with SystemExit")
 
@@ -90,14 +87,6 @@ class ModerationApp(faust.App):  # type: ignore[misc]
     BootStrategy = ShellOnly
 
 
-def free_port(host: str) -> int:
-    """A port of ``host`` that nobody listens on: Faust itself does not take 0 for one."""
-    family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind(address)
-        return int(probe.getsockname()[1])
-
-
 def make_app(settings: Settings) -> ModerationApp:
     """The Faust app of these settings, without its service and pages."""
     return ModerationApp(
@@ -105,9 +94,7 @@ def make_app(settings: Settings) -> ModerationApp:
         broker="kafka://unused",
         store="memory://",
         datadir=str(Path(tempfile.gettempdir()) / "moderation-worker"),
-        web_host=settings.web.host,
-        web_bind=settings.web.host,
-        web_port=settings.web.port or free_port(settings.web.host),
+        web_enabled=False,  # the pages have a server of their own: worker/web/server.py
         topic_disable_leader=True,
         Worker=ShellWorker,
     )
@@ -129,7 +116,13 @@ class Moderation(Service):  # type: ignore[misc]
     async def on_start(self) -> None:
         configure_logging(settings.telemetry)
         publish_settings(settings)
-        logger.info("pages on %s, port %d", app.conf.web_host, app.conf.web_port)
+        self._pages = WebServer(moderation, settings.web)
+        try:
+            await self._pages.start()
+        except ConfigurationError as error:
+            _ended_by.append(error)
+            raise
+        logger.info("pages on %s, port %d", settings.web.host, self._pages.port)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def judge_events(self) -> None:
@@ -148,41 +141,4 @@ class Moderation(Service):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         await moderation.stop()
-
-
-@app.page("/healthz")  # type: ignore[untyped-decorator]
-async def healthz(view: View, request: Request) -> Response:
-    """Live: the loop turns and batches finish."""
-    health, _ = moderation.health()
-    return view.bytes(health.body(), content_type="application/json", status=health.status)
-
-
-@app.page("/readyz")  # type: ignore[untyped-decorator]
-async def readyz(view: View, request: Request) -> Response:
-    """Ready: model warm, partitions assigned, every topic with a live policy."""
-    _, health = moderation.health()
-    return view.bytes(health.body(), content_type="application/json", status=health.status)
-
-
-@app.page("/metrics")  # type: ignore[untyped-decorator]
-async def metrics(view: View, request: Request) -> Response:
-    """Prometheus exposition."""
-    body, content_type = moderation.metrics(request.headers.get("Accept", ""))
-    return view.bytes(body, headers={"Content-Type": content_type})
-
-
-@app.page("/")  # type: ignore[untyped-decorator]
-async def console(view: View, request: Request) -> Response:
-    """The console."""
-    return _respond(view, console_page(moderation.console()))
-
-
-@app.page("/console.json")  # type: ignore[untyped-decorator]
-async def console_data(view: View, request: Request) -> Response:
-    """What the console's page polls."""
-    return _respond(view, console_json(moderation.console()))
-
-
-def _respond(view: View, page: Page) -> Response:
-    headers = {**page.headers, "Content-Type": page.content_type}
-    return view.bytes(page.body, status=page.status, headers=headers)
+        await self._pages.stop()

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 
 from worker.codes import DeadLetterCode, UndecidedReason
 
@@ -29,18 +30,30 @@ class ConfigurationError(WorkerError):
 
 
 class PolicyError(ConfigurationError):
-    """A policy that cannot be used. ``file``, ``line`` (from 1) and ``field`` say where."""
+    """A policy that cannot be used. ``file``, ``line`` (from 1) and ``field`` say where.
+
+    ``excerpt`` is the line itself with a caret beneath, where that helps.
+    """
 
     code = "policy"
 
     def __init__(
-        self, problem: str, *, fix: str, file: str = "", line: int = 0, field: str = ""
+        self,
+        problem: str,
+        *,
+        fix: str,
+        file: str = "",
+        line: int = 0,
+        field: str = "",
+        excerpt: str = "",
     ) -> None:
         self.problem, self.fix, self.file, self.line, self.field = problem, fix, file, line, field
+        self.excerpt = excerpt
         self._all: tuple[PolicyError, ...] = ()
         where = ":".join(str(part) for part in (file, line or "") if part)
         what = f"{field}: {problem}" if field else problem
-        super().__init__(f"{where}: {what}. {fix}" if where else f"{what}. {fix}")
+        said = f"{where}: {what}. {fix}" if where else f"{what}. {fix}"
+        super().__init__(f"{said}\n{excerpt}" if excerpt else said)
 
     @property
     def problems(self) -> tuple[PolicyError, ...]:
@@ -55,10 +68,15 @@ class PolicyError(ConfigurationError):
         if len(problems) == 1:
             return first
         together = cls(
-            first.problem, fix=first.fix, file=first.file, line=first.line, field=first.field
+            first.problem,
+            fix=first.fix,
+            file=first.file,
+            line=first.line,
+            field=first.field,
+            excerpt=first.excerpt,
         )
         together._all = problems
-        lines = "\n".join(f"  {problem}" for problem in problems)
+        lines = "\n".join(indent(str(problem), "  ") for problem in problems)
         together.args = (f"{len(problems)} problems:\n{lines}",)
         return together
 
@@ -74,13 +92,25 @@ class UnreadableRecord(WorkerError):
 
 
 class Undecided(WorkerError):
-    """One event (never its neighbours) that cannot be judged."""
+    """One event (never its neighbours) that cannot be judged.
 
-    def __init__(self, reason: UndecidedReason, *, field: str = "", detail: str = "") -> None:
+    ``content`` says whether anything that a person sees or reads went unjudged by it; a malformed
+    time, say, is no content.
+    """
+
+    def __init__(
+        self,
+        reason: UndecidedReason,
+        *,
+        field: str = "",
+        detail: str = "",
+        content: bool = True,
+    ) -> None:
         self.code = reason
         self.reason = reason
         self.field = field
         self.detail = detail
+        self.content = content
         super().__init__(": ".join(part for part in (reason.value, field, detail) if part))
 
 

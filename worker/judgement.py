@@ -86,9 +86,11 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The judge's answer to one pass; ``thought`` stands beside the no-think answer, never over it.
 
     ``floor_score`` is P(unsafe) times the probability of the floor category's full name, for a safe
-    side too. ``categories_complete`` is False where the category line was cut off by its budget.
-    Times are milliseconds; tokens count the whole context and everything decoded. ``cached`` marks
-    the answer to an earlier equal request: no time was spent and no token was read for this one.
+    side too; ``floor_asked`` is False where it could not be found out, and the score is then only
+    what is known. ``categories_complete`` is False where the category line was cut off by its
+    budget. Times are milliseconds; tokens count the whole context and everything decoded.
+    ``cached`` marks the answer to an earlier equal request: no time was spent and no token was read
+    for this one.
     """
 
     user: Side
@@ -96,6 +98,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[CategoryScore, ...] = ()
     categories_complete: bool = True
     floor_score: float = 0.0
+    floor_asked: bool = True
     thought: Thought | None = None
     neutralised: tuple[str, ...] = ()
     context: ContextUse = ContextUse()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from worker import __version__
@@ -20,6 +21,7 @@ from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError
 from worker.judge.base import Judge
 from worker.judge.cache import cache_figures
 from worker.judge.factory import open_judge
+from worker.judge.identity import refuse_demonstration
 from worker.judge.statistics import kept_by
 from worker.judge.watchdog import Watchdog
 from worker.log.admin import output_topics
@@ -33,15 +35,14 @@ from worker.policy.examples import ExampleResult
 from worker.policy.model import Policy
 from worker.policy.passes import passes
 from worker.policy.registry import PolicyRegistry
-from worker.processing.evaluator import Evaluator
+from worker.processing.evaluator import Evaluator, Fetcher, open_evaluator
 from worker.processing.examples import ExampleRunner
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.settings import Settings
 from worker.telemetry import instruments
-from worker.telemetry.aggregate import Observation
+from worker.telemetry.export import Telemetry, configure
 from worker.telemetry.loop_probe import LoopProbe
 from worker.telemetry.names import Attribute
-from worker.telemetry.providers import Telemetry, configure
 from worker.telemetry.redact import publish
 from worker.web.console import ConsoleView
 from worker.web.health import Health, limits_of, live, ready
@@ -51,12 +52,23 @@ from worker.web.snapshot import WorkerSnapshot, policy_rows
 # The gauges that are read off a running service whenever somebody collects.
 
 
-def observe(snapshot: Callable[[], WorkerSnapshot], health: Callable[[], Health]) -> None:
-    """Watch the service: stalled batch, dependencies away, policy problems, readiness, the log."""
+def observe(
+    snapshot: Callable[[], WorkerSnapshot],
+    health: Callable[[], Health],
+    policies: PolicyRegistry,
+) -> None:
+    """Watch the service from its start: build, model, policies, readiness and what it consists of,
+    stalled batch, dependencies away, policy problems, the log."""
     away = _Away()
     instruments.batch_stalled.watch(lambda: [(snapshot().stalled_batch_s, {})])
     instruments.ready.watch(lambda: [(1 if health().ok else 0, {})])
-    instruments.policy_problems.watch(lambda: _problems(snapshot()))
+    instruments.check.watch(
+        lambda: [(int(ok), {Attribute.CHECK: name}) for name, ok in health().checks.items()]
+    )
+    instruments.build_info.watch(lambda: [(1, {Attribute.BUILD: snapshot().version})])
+    instruments.model_info.watch(lambda: _model(snapshot()))
+    instruments.policy_info.watch(lambda: _policies(snapshot()))
+    instruments.policy_problems.watch(lambda: _problems(policies))
     instruments.paused.watch(lambda: away.seconds(snapshot()))
     instruments.log_silence.watch(lambda: _silences(snapshot()))
 
@@ -66,6 +78,10 @@ def forget() -> None:
     for gauge in (
         instruments.batch_stalled,
         instruments.ready,
+        instruments.check,
+        instruments.build_info,
+        instruments.model_info,
+        instruments.policy_info,
         instruments.policy_problems,
         instruments.paused,
         instruments.log_silence,
@@ -73,7 +89,7 @@ def forget() -> None:
         gauge.watch(None)
 
 
-def _silences(snapshot: WorkerSnapshot) -> list[Observation]:
+def _silences(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
     """Seconds since the log last answered, by what it was asked for."""
     activity = snapshot.stream.log if snapshot.stream else LogActivity()
     moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
@@ -84,9 +100,39 @@ def _silences(snapshot: WorkerSnapshot) -> list[Observation]:
     ]
 
 
-def _problems(snapshot: WorkerSnapshot) -> list[Observation]:
-    count = len(snapshot.policy_problems) + len(snapshot.unready_topics)
-    return [(count, {})]
+def _model(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    if (model := snapshot.model) is None:
+        return []
+    labels: dict[str, str | int | bool] = {
+        Attribute.MODEL: model.id,
+        Attribute.REVISION: model.revision,
+        Attribute.ADAPTER: model.adapter or "",
+        Attribute.TEMPLATE: model.template_sha256,
+        Attribute.NUMERICS: model.numerics,
+    }
+    return [(1, labels)]
+
+
+def _policies(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    return [
+        (
+            1,
+            {
+                Attribute.POLICY: policy.name,
+                Attribute.POLICY_VERSION: policy.version,
+                Attribute.POLICY_SHA: policy.sha256,
+            },
+        )
+        for policy in snapshot.policies
+    ]
+
+
+def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
+    """Problems by the policy whose file has them; without a name where none is live from there."""
+    names = {policy.file: name for name, policy in policies.snapshot.by_name.items()}
+    counts = Counter(names.get(problem.file, "") for problem in policies.problems)
+    counts[""] += len(policies.unready_topics())
+    return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
 
 
 class _Away:
@@ -95,8 +141,9 @@ class _Away:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def seconds(self, snapshot: WorkerSnapshot) -> list[Observation]:
-        paused = snapshot.stream.paused_dependencies if snapshot.stream else ()
+    def seconds(self, snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+        paused = set(snapshot.stream.paused_dependencies if snapshot.stream else ())
+        paused.update(snapshot.waits_for)
         self._since = {name: self._since.get(name, snapshot.now) for name in paused}
         return [
             (snapshot.now - since, {Attribute.DEPENDENCY: name})
@@ -126,10 +173,14 @@ class WorkerService:
     def __init__(
         self, settings: Settings, clock: Clock | None = None, judge: Judge | None = None
     ) -> None:
+        if judge is None:
+            refuse_demonstration(settings)
+        self._judge_is_ours = judge is None
         self.settings = settings
         self.clock = clock or SystemClock()
         self._began = self.clock.monotonic()
         self._warm = False
+        self._waits_for: tuple[str, ...] = ()
         self._stopping = asyncio.Event()
         self._closed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,7 +222,7 @@ class WorkerService:
     def _pipeline(self) -> Pipeline:
         settings = self.settings
         return Pipeline(
-            Evaluator(self.judge, self.fetcher, self.clock),
+            self._evaluator(self.fetcher),
             self.policies,
             OutputTopics(
                 verdicts=settings.topics.verdicts,
@@ -187,8 +238,11 @@ class WorkerService:
             self.clock,
             build=__version__,
             group=settings.kafka.group_id,
-            record=Accounts(self.clock, self._remember),
+            record=Accounts(self.clock, self._remember, settings.telemetry.event_log),
         )
+
+    def _evaluator(self, fetcher: Fetcher) -> Evaluator:
+        return open_evaluator(self.settings.judge, self.judge, fetcher, self.clock)
 
     async def _before_live(self, policy: Policy) -> Sequence[ExampleResult]:
         """What has to hold and to be warm before a policy judges its first event."""
@@ -199,10 +253,24 @@ class WorkerService:
                 raise PolicyError(
                     str(error), fix="It stays out until then.", file=policy.file
                 ) from error
+            self._same_adapter(policy, each.adapter)
         if not self.settings.policies.check_examples:
             return ()
-        evaluator = Evaluator(self.judge, LocalFileFetcher(self.settings.store), self.clock)
-        return await ExampleRunner(evaluator, self.judge.model()).check(policy)
+        evaluator = self._evaluator(LocalFileFetcher(self.settings.store))
+        family = self.settings.judge.family
+        return await ExampleRunner(evaluator, self.judge.model(), family).check(policy)
+
+    def _same_adapter(self, policy: Policy, adapter: str | None) -> None:
+        """Refuse a policy whose adapter is another one than the judge has loaded from its place."""
+        loaded = self.judge.model(adapter).adapter if adapter is not None else None
+        read = f"sha256:{policy.adapter_sha256}"
+        if loaded is not None and loaded.startswith("sha256:") and loaded != read:
+            raise PolicyError(
+                "the judge has loaded another adapter than lies there now",
+                fix="Give a new adapter a directory of its own.",
+                file=policy.file,
+                field="adapter",
+            )
 
     async def _after_reload(self, live: Collection[Policy]) -> None:
         """Policies in force count as used last: where the device's room is short, the versions
@@ -215,13 +283,18 @@ class WorkerService:
     def _remember(self, processed: Processed) -> None:
         evaluation, event = processed.evaluation, processed.event
         if evaluation is None or event is None:
-            self.recent.add_dead_letter()
+            record = processed.record
+            code = str(processed.unreadable.code) if processed.unreadable else ""
+            self.recent.add_dead_letter(code, record.topic, record.partition, record.offset)
             return
         decision = evaluation.decision
         turn = judged_turn(event) if self.settings.web.show_content else None
-        text = turn.user.text if turn else ""
         self.recent.add(
-            evaluation.verdict, held=decision.quarantined, text=text, traces=decision.traces
+            evaluation.verdict,
+            held=decision.quarantined,
+            text=turn.user.text if turn else "",
+            response=turn.response.text if turn and turn.response else "",
+            traces=decision.traces,
         )
 
     async def run(self) -> None:
@@ -232,19 +305,25 @@ class WorkerService:
         """
         settings = self.settings
         self._telemetry = configure(settings.telemetry, __version__)
+        # From the start: that a worker is not ready yet is a figure too.
+        observe(self.snapshot, lambda: self.health()[1], self.policies)
         self._probe.start()
+        self._watchdog.start()
         try:
             await self.fetcher.start()
+            if settings.judge.backend == "remote":
+                self._waits_for = ("judge",)  # for as long as its server does not answer
             # A log that cannot work is said before a model was loaded for it, and one that is
             # away is waited for meanwhile.
             await together([self.runner.connect(), self.judge.start()])
-            self._watchdog.start()
+            self._waits_for = ()
+            if self._judge_is_ours:  # what the hub sent says only now what it is
+                refuse_demonstration(settings, self.judge.model().id)
             await self._activate()
             self._warm = True
             publish((self.judge.model().id, *self.policies.topics()))
             publish(self.policies.snapshot.by_name)
             _collect_less()
-            observe(self.snapshot, lambda: self.health()[1])
             if self._stopping.is_set():
                 return
             watch = self.policies.watch(settings.policies.reload_s)
@@ -261,8 +340,10 @@ class WorkerService:
         while not self._stopping.is_set():
             try:
                 await self.policies.activate()
+                self._waits_for = ()
                 return
             except DependencyUnavailable as error:
+                self._waits_for = ("judge",)
                 logger.warning("policies wait for the judge: %s", error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), RETRY_JUDGE_S)
@@ -283,8 +364,8 @@ class WorkerService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.stop()
         forget()
+        await self.judge.stop()  # watched to its end: a hung device call must not hang a stop
         self._watchdog.stop()
-        await self.judge.stop()
         await self.fetcher.stop()
         await self._probe.stop()
         if self._telemetry is not None:
@@ -302,6 +383,7 @@ class WorkerService:
             model_warm=self._warm,
             stalled_batch_s=self.judge.stalled_s(),
             loop_lag_s=self._probe.lag_s(),
+            waits_for=self._waits_for,
             stream=self.runner.status(),
             policies=policy_rows(self.policies.snapshot),
             unready_topics=self.policies.unready_topics() if self._warm else (),
@@ -313,10 +395,12 @@ class WorkerService:
         snapshot = self.snapshot()
         return live(snapshot, self._limits), ready(snapshot, self._limits)
 
-    def console(self) -> ConsoleView:
-        """Everything the console shows, now."""
-        count, contexts = instruments.batch_contexts.totals()
-        self.recent.batches(count, contexts)
+    def console(self, event_id: str = "") -> ConsoleView:
+        """Everything the console shows, now; ``event_id`` is what somebody looks for."""
+        if self._telemetry is not None:
+            name = "moderation_judge_batch_contexts"
+            count, contexts = self._telemetry.sums_of(f"{name}_count", f"{name}_sum")
+            self.recent.batches(int(count), contexts)
         alive, able = self.health()
         return ConsoleView(
             snapshot=self.snapshot(),
@@ -326,6 +410,8 @@ class WorkerService:
             cache=cache_figures(self.judge),
             kept=kept_by(self.judge),
             show_content=self.settings.web.show_content,
+            wanted=event_id,
+            found=self.recent.find(event_id) if event_id else None,
         )
 
     def metrics(self, accept: str) -> tuple[bytes, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from pathlib import Path
 
 from tests.support.canary import CANARY, assert_no_canary
+from tests.support.cli import moderation_worker
 from tests.support.worker_place import WorkerPlace, said
 from tests.support.worker_process import WorkerProcess
 from worker.log.local.journal import Epoch, Journal, encode_transaction
@@ -88,3 +91,22 @@ async def test_a_broken_policy_ends_before_anything_starts(tmp_path: Path) -> No
     assert "chatter.yaml" in worker.said()
     assert "actions.default" in worker.said()
     assert "Traceback" not in worker.said()
+
+
+async def test_a_web_port_that_is_taken_is_said_in_one_line(
+    place: WorkerPlace, tmp_path: Path
+) -> None:
+    """Exit code 2, before anything is loaded: the port, and the setting to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = {"MODERATION_WEB__PORT": str(port)}
+        with WorkerProcess(place.config, tmp_path / "log", env=env) as worker:
+            assert await asyncio.to_thread(worker.ended) == 2, worker.said()
+        last = message(worker)
+        assert f"web.port {port} on 127.0.0.1" in last
+        found = moderation_worker(
+            "doctor", "--skip-model", "--json", "--config", place.config, env=env
+        )
+    (web,) = [each for each in json.loads(found.out)["checks"] if each["check"] == "web"]
+    assert not web["ok"]
+    assert str(port) in web["detail"]

@@ -13,7 +13,7 @@ from moderation_tools.bench.engine.__main__ import main
 from moderation_tools.bench.engine.steady import marks
 from moderation_tools.bench.engine.verdicts import Rig
 from moderation_tools.bench.engine.workload import Lengths, Workload
-from worker.judge.engine.attention import attend_plainly
+from worker.judge.engine.backend import make
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.model import TextWeights
 from worker.judge.local.loading import load
@@ -75,10 +75,9 @@ def test_flops_are_those_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
     """The cost model of a verdict lies within 5 % of what torch counts in a forward."""
     # Fused attention and oneDNN's product are not counted; their equals are.
     monkeypatch.setattr("worker.judge.engine.quantization._ONEDNN", False)
-    for room in ("before", "cascade"):
-        monkeypatch.setattr(f"worker.judge.engine.{room}.attend", attend_plainly)
     model = load(JudgeSettings(model="tiny")).model
-    rig = Rig(model, Forward(TextWeights(model)))
+    weights = TextWeights(model)
+    rig = Rig(model, Forward(weights, make("reference", weights)))
     lengths = Lengths(320)
     rows = Workload(rig.vocabulary, lengths).rows(rig.prefixes(), 4)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:

@@ -45,6 +45,21 @@ def created(config: Path) -> Path:
     return config
 
 
+def test_topics_are_made_with_the_partitions_that_each_is_given(config: Path) -> None:
+    """A topic of too few partitions is a fleet of too few workers."""
+    config.write_text(f"{config.read_text()}topics: {{input_partitions: {{chat: 7}}}}\n")
+    created(config)
+    assert run(topics, "check", "--config", config).exit_code == 0
+
+    config.write_text(config.read_text().replace("chat: 7", "chat: 9, forum: 4"))
+    checked = run(topics, "check", "--config", config)
+
+    assert checked.exit_code == 1
+    assert "chat has 7 partitions, topics.input_partitions says 9" in checked.output
+    assert "--alter --topic chat --partitions 9" in checked.output
+    assert "forum has" not in checked.output
+
+
 def publish(config: Path, *outputs: Output) -> None:
     async def write() -> None:
         async with open_writer(load_settings(config)) as writer:

@@ -44,7 +44,7 @@ def image(**changes: object) -> dict[str, Any]:
         ({"messages": [user()] * 1001}, "messages"),
         ({"messages": [user(), "hello"]}, "messages[1]"),
         ({"messages": [{"text": "hello"}]}, "messages[0].role"),
-        ({"messages": [{"role": "system", "text": "hello"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "text": "hello"}]}, "messages[0].role"),
         ({"messages": [{"role": "User", "text": "hello"}]}, "messages[0].role"),
         ({"messages": [{"role": 1, "text": "hello"}]}, "messages[0].role"),
         ({"messages": [user(), user(7)]}, "messages[1].text"),
@@ -118,6 +118,7 @@ def test_an_empty_judged_message_is_undecided(messages: list[object], field: str
         pytest.param([user(""), user("hi")], id="empty context"),
         pytest.param([user("", images=[image()])], id="an image without text"),
         pytest.param([user("a"), user("b")], id="two user turns in a row"),
+        pytest.param([{"role": "system", "text": ""}, user("b")], id="an empty system message"),
         pytest.param([user(None, images=[image()])], id="null text beside an image"),
         pytest.param([user("a", images=None)], id="null images"),
     ],
@@ -137,8 +138,27 @@ def test_more_images_than_allowed_make_the_event_undecided() -> None:
 
 def test_images_of_earlier_turns_do_not_count_towards_the_bound() -> None:
     """They are context, and context images are not fetched."""
-    messages = [user(images=[image()] * 100), user("hello")]
+    answer = {"role": "assistant", "text": "seen"}
+    messages = [user(images=[image()] * 100), answer, user("hello")]
     assert decoded(event_document(messages=messages)).fault is None
+
+
+def test_images_of_one_turn_count_together() -> None:
+    """What is shown in the message before is judged with the newest, and not where it alone is."""
+    record = input_record(event_document(messages=[user(images=[image()] * 100), user("hello")]))
+    found = decode_event(record, MAX_BYTES, max_images=16).fault
+    assert found is not None
+    assert found.reason == Reason.TOO_MANY_IMAGES
+    assert decode_event(record, MAX_BYTES, max_images=16, judged="message").fault is None
+
+
+def test_beside_a_message_of_a_strange_role_the_others_are_read() -> None:
+    """The event is undecided, and what can be judged of it is there to be looked at."""
+    strange = {"role": "tool", "text": "result"}
+    found = decoded(event_document(messages=[user("a"), strange, user("b")]))
+    assert found.fault is not None
+    assert found.fault.field == "messages[1].role"
+    assert [each.text for each in found.event.messages] == ["a", "b"]
 
 
 def test_a_thousand_and_one_images_are_too_many_wherever_they_are() -> None:
@@ -175,10 +195,48 @@ def test_unknown_fields_are_ignored_everywhere() -> None:
 
 def test_the_first_fault_is_named_and_good_fields_are_kept() -> None:
     """The event that goes on holds what could be read, and nothing that could not."""
-    result = decoded(event_document(messages=[user(5)], tenant=6, locale="en"))
+    messages = [user("one"), user(5), 7, {"role": "robot", "text": "two"}]
+    result = decoded(event_document(messages=messages, tenant=6, locale="en"))
     assert result.fault is not None
-    assert result.fault.field == "messages[0].text"
-    assert (result.event.messages, result.event.tenant, result.event.locale) == ((), None, "en")
+    assert result.fault.field == "messages[1].text"
+    assert [(each.role, each.text) for each in result.event.messages] == [
+        ("user", "one"),
+        ("user", ""),
+    ]
+    assert (result.event.tenant, result.event.locale) == (None, "en")
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"),
+    [
+        ({"time": "yesterday"}, False),
+        ({"locale": "e\u0000n"}, False),
+        ({"tenant": 5}, False),
+        ({"metadata": {"note": "x" * 70_000}}, False),
+        ({"messages": [user("hello"), {"role": "assistant"}]}, False),
+        ({"messages": [user(5)]}, True),
+        ({"messages": [user("x", images=[{"uri": "s3://b/k", "sha256": "0" * 300}])]}, True),
+        ({"messages": [user("x", images=[{"uri": "s3://b/k"}] * 17)]}, True),
+        ({"time": "yesterday", "messages": [user(5)]}, True),
+    ],
+)
+def test_a_fault_says_whether_anything_a_person_sees_went_unread(
+    fields: dict[str, object], content: bool
+) -> None:
+    """What is no content may be let through by a policy; what nobody read may not."""
+    result = decoded(event_document(**fields))
+    assert result.fault is not None
+    assert result.fault.content is content
+
+
+def test_what_can_be_read_beside_a_fault_is_left_to_be_judged() -> None:
+    """The text beside too many images with the first of them, and images beside a broken one."""
+    uris = [{"uri": f"s3://b/{number}"} for number in range(20)]
+    (message,) = decoded(event_document(messages=[user("x", images=uris)])).event.messages
+    assert (message.text, len(message.images)) == ("x", 16)
+    pinned = [{"uri": "s3://b/1", "sha256": 5}, {"uri": "s3://b/2", "version_id": ""}]
+    (message,) = decoded(event_document(messages=[user("x", images=pinned)])).event.messages
+    assert [each.uri for each in message.images] == ["s3://b/2"]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:60.5+14:00"])

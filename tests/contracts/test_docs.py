@@ -85,7 +85,7 @@ def test_every_dead_letter_header_is_documented() -> None:
         limits.MAX_VERSION_ID_CHARS,
         limits.MAX_TIME_CHARS,
         limits.MAX_DEPTH,
-        limits.MAX_CONTAINERS,
+        limits.MAX_VALUES,
     ],
 )
 def test_the_bounds_of_the_page_are_those_of_the_worker(bound: int) -> None:

@@ -147,7 +147,12 @@ def test_the_schema_allows_nothing_of_a_wrong_type_that_the_worker_refuses(
     document = event_document(**{name: value})
     if validator("event").is_valid(document):
         decoded = decode_event(input_record(document), 1 << 20)
-        assert decoded.fault is None or decoded.fault.field == "time"
+        assert decoded.fault is None or decoded.fault.field == "time" or not _of_user(document)
+
+
+def _of_user(document: dict[str, Any]) -> bool:
+    """Whether a user says anything: no matter of types."""
+    return any(each.get("role") == "user" for each in document["messages"])
 
 
 def test_a_verdict_with_every_optional_part_missing_fits_its_schema() -> None:

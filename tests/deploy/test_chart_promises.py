@@ -83,9 +83,11 @@ def test_no_container_can_become_root_or_write_to_its_image(values: str) -> None
 
 def test_a_changed_policy_reaches_running_workers_and_a_changed_setting_restarts_them() -> None:
     before = template(render("default"))
-    policy = template(render("default", r"policies.inline.community\.yaml=name: other"))
+    phrases = template(render("default", r"policies.inline.scams\.txt=double your bitcoin"))
+    topic = template(render("default", r"policies.inline.more\.yaml=topics: [other.topic]"))
     setting = template(render("default", "settings.judge.max_batch=8"))
-    assert policy == before
+    assert phrases == before
+    assert topic != before, "a topic that is new to the workers is subscribed to at their start"
     assert setting != before
 
 
@@ -157,12 +159,13 @@ def test_only_the_init_container_may_go_to_the_hub() -> None:
     manifests = render("s3-irsa")
     (fetch,) = pod_spec(manifests)["initContainers"]
     settings = yaml.safe_load(worker_yaml(manifests))
-    assert fetch["command"][:2] == ["hf", "download"]
+    assert fetch["command"][:2] == ["moderation-worker-fetch-model", "hub"]
     assert fetch["command"][-1] == settings["judge"]["revision"]
     env = {each["name"]: each.get("value") for each in container(manifests)["env"]}
     assert env["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in {each["name"] for each in fetch["env"]}
-    assert env["HF_HOME"] in [each.get("value") for each in fetch["env"]]
+    fetching = {each["name"]: each.get("value") for each in fetch["env"]}
+    assert fetching["HF_HUB_OFFLINE"] == "0", "the image itself is offline"
+    assert fetching["HF_HOME"] == env["HF_HOME"]
 
 
 def test_the_topics_job_gets_a_new_name_with_every_change() -> None:
@@ -177,7 +180,7 @@ def test_the_topics_job_gets_a_new_name_with_every_change() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ("default", ["topicsJob.enabled=true", "demonstration checkpoint", "105 s"]),
+        ("default", ["topicsJob.enabled=true", "protects nobody", "105 s", "--skip-model"]),
         ("gpu-keda-sasl", ["KEDA keeps 2 to 18 workers (18 partitions", "get jobs"]),
         ("everything-off", ["run on the CPU", "port-forward deploy/mod 8080"]),
     ],

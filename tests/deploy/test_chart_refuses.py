@@ -10,7 +10,58 @@ MISTAKES = {
     "a misspelt value": ("default", ["replica=3"], "'replica' not allowed"),
     "a misspelt setting": ("default", ["settings.stream.drains=3"], "'drains' not allowed"),
     "a setting out of range": ("default", ["settings.stream.max_events=0"], "max_events"),
-    "an unknown model source": ("default", ["model.source=s3"], "'tiny', 'pvc', 'image', 'hub'"),
+    "an unknown model source": (
+        "default",
+        ["model.source=ftp"],
+        "'pvc', 'image', 'hub', 's3', 'none', 'tiny'",
+    ),
+    "S3 without checksums": ("default", ["model.source=s3"], "model.s3.sha256sums"),
+    "a demonstration that judges a Kafka log": (
+        "default",
+        ["model.allowDemonstration=false"],
+        "profiles/trial-cpu.yaml",
+    ),
+    "a scripted judge that judges a Kafka log": (
+        "everything-off",
+        ["settings.judge.backend=scripted"],
+        "a demonstration that protects nobody",
+    ),
+    "a remote judge without an address": (
+        "default",
+        ["settings.judge.backend=remote"],
+        "set settings.judge.remote.base_url",
+    ),
+    "no model and no remote judge": (
+        "default",
+        ["model.source=none"],
+        "set settings.judge.backend to remote",
+    ),
+    "a lag that one busy worker has": (
+        "s3-irsa",
+        ["autoscaling.workerEventsPerSecond=2"],
+        "Tolerate 512 s, or lower settings.stream.max_events",
+    ),
+    "lag that rests under order by key": (
+        "s3-irsa",
+        ["autoscaling.kafkaMetadata.excludePersistentLag=true"],
+        "leave it out",
+    ),
+    "one topic twice": (
+        "s3-irsa",
+        ["inputTopics[1].name=ide.conversations", "inputTopics[1].partitions=2"],
+        "lists a topic twice",
+    ),
+    "a label that Kubernetes refuses": (
+        "default",
+        ["podLabels.team=" + "x" * 64],
+        "podLabels",
+    ),
+    "a file that is no policy and no list": (
+        "default",
+        [r"policies.inline.notes\.md=hello"],
+        "policies/inline",
+    ),
+    "an objective between two bounds": ("default", ["alerts.slo.seconds=42"], "alerts/slo/seconds"),
     "no brokers": (
         "default",
         ["settings.kafka.bootstrap_servers="],

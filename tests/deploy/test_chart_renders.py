@@ -6,7 +6,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
-from tests.support.chart import VALUE_SETS, of_kind, render, render_text
+from tests.support.chart import VALUE_SETS, of_kind, only, render, render_text
 from tests.support.crds import SCHEMAS
 
 SUPPORTED = ("1.33", "1.35", "1.37")
@@ -42,8 +42,23 @@ def test_with_everything_off_only_the_worker_and_its_settings_are_left() -> None
 
 @pytest.mark.parametrize("values", VALUE_SETS)
 def test_names_stay_valid_when_the_release_name_is_long(values: str) -> None:
-    manifests = render(values, "fullnameOverride=" + "a" * 80)
-    assert all(len(each["metadata"]["name"]) <= 63 for each in manifests)
+    sets = ("fullnameOverride=" + "a" * 80, "nameOverride=" + "b" * 80)
+    for manifest in render(values, *sets):
+        assert len(manifest["metadata"]["name"]) <= 63
+        pods = manifest.get("spec", {}).get("template", {}).get("metadata", {})
+        labels = {**manifest["metadata"]["labels"], **pods.get("labels", {})}
+        assert {name: len(text) for name, text in labels.items() if len(text) > 63} == {}
+
+
+def test_two_long_names_that_differ_at_their_end_stay_two() -> None:
+    """Cut off alone they would be one, and the second release would take over the first."""
+    names = {
+        only(render("default", f"fullnameOverride={'a' * 60}-{each}"), "Deployment")["metadata"][
+            "name"
+        ]
+        for each in ("eu", "us")
+    }
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize("values", VALUE_SETS)

@@ -17,6 +17,7 @@ import yaml
 
 from deploy.chart_reference import CHART
 from tests.support.tools import REPOSITORY
+from worker import __version__
 from worker.web.health import Health, HealthLimits, Problem, ready
 from worker.web.snapshot import WorkerSnapshot
 
@@ -68,7 +69,8 @@ def test_only_the_finished_environment_reaches_the_image() -> None:
     """No compiler, no source tree, no package cache, no weights."""
     copied = [arguments.split() for name, arguments in last_stage() if name == "COPY"]
     sources = [word for words in copied for word in words[:-1] if not word.startswith("--")]
-    assert sources == ["/opt/worker", "policies", "deploy/probe.py"]
+    scripts = ["deploy/probe.py", "deploy/fetch_model.py"]
+    assert sources == ["/opt/worker", "policies", *scripts]
     assert not [arguments for name, arguments in last_stage() if name == "RUN"]
 
 
@@ -94,14 +96,10 @@ def test_exact_versions_are_installed() -> None:
 
 
 def test_the_image_and_the_package_are_of_one_version() -> None:
-    version = re.search(
-        r'^version = "(.+)"$', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE
-    )
-    assert version
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["appVersion"] == version[1]
-    assert ("ARG", f"VERSION={version[1]}") in instructions()
-    assert f"MODERATION_VERSION:-{version[1]}" in (REPOSITORY / "docker-compose.yml").read_text()
+    assert chart["appVersion"] == __version__
+    assert ("ARG", f"VERSION={__version__}") in instructions()
+    assert f"MODERATION_VERSION:-{__version__}" in (REPOSITORY / "docker-compose.yml").read_text()
 
 
 def test_the_build_context_holds_no_credentials_and_no_weights_of_others() -> None:

@@ -15,6 +15,7 @@ from tests.support.faulty_device import FaultyDevice
 from worker.judge.local.device import Device
 from worker.judge.local.judge import LocalJudge
 from worker.judge.local.loading import encoder
+from worker.judge.watchdog import Watchdog
 from worker.settings import JudgeSettings
 
 
@@ -48,6 +49,7 @@ async def open_rig(
 ) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     """Opens judges with a device that can be told to fail; they are stopped afterwards."""
     judges: list[LocalJudge] = []
+    watchdogs: list[Watchdog] = []
 
     async def open_rig(**settings: object) -> Rig:
         devices: list[FaultyDevice] = []
@@ -57,12 +59,15 @@ async def open_rig(
             return devices[0]
 
         exits: list[int] = []
+        chosen = JudgeSettings(**({"model": str(checkpoint)} | settings))
         judge = LocalJudge(
-            JudgeSettings(**({"model": str(checkpoint)} | settings)),
+            chosen,
             wrap=wrap,
-            exit=exits.append,
             min_constant=0.0,
         )
+        watchdog = Watchdog(judge.stalled_s, chosen.batch_deadline_s, exit=exits.append)
+        watchdog.start()
+        watchdogs.append(watchdog)
         await judge.start()
         judges.append(judge)
         devices[0].encode = encoder(judge.checkpoint.tokenizer)
@@ -70,5 +75,7 @@ async def open_rig(
         return Rig(judge, devices[0], exits)
 
     yield open_rig
+    for watchdog in watchdogs:
+        watchdog.stop()
     for judge in judges:
         await judge.stop()

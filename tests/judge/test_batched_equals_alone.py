@@ -16,9 +16,10 @@ from worker.errors import Undecided
 from worker.judge.local.judge import LocalJudge
 from worker.judge.local.label_scores import Limits
 from worker.judge.local.loading import load, load_model
+from worker.judge.local.lora import read_adapter
 from worker.judge.local.prompt import Prompter
-from worker.judge.local.reasoning import PlainTraces
-from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.local.reasoning import PlainReasoning
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import Context, GreedyStream, Writing, last_logits
 from worker.judgement import Judgement
 from worker.settings import JudgeSettings
@@ -46,7 +47,7 @@ async def test_a_mixed_batch_judges_every_context_as_it_would_be_judged_alone(
     for adapter in adapters[3:]:
         assert adapter is not None
         models[adapter] = load_model(
-            plain.source, Path(adapter), plain.model.device, plain.model.dtype
+            plain.source, read_adapter(Path(adapter)), plain.model.device, plain.model.dtype
         )
     seen = {"unsafe": 0, "safe": 0, "below": 0, "above": 0, "images": 0}
     for case, got in zip(cases, judged, strict=True):
@@ -115,10 +116,10 @@ def test_traces_written_together_equal_traces_written_alone(checkpoint: Path) ->
     plain = load(JudgeSettings(model=str(checkpoint)))
     prompter = Prompter(plain, context_budget=256)
     contexts = [prompter.thinking(prompter.prepare(case)) for case in requests(3, 12)]
-    asks = [TraceAsk(context, 20 + index) for index, context in enumerate(contexts)]
-    writer = PlainTraces(plain.model, plain.answer, plain.tokenizer, 0)
+    asks = [ReasoningRequest(context, 20 + index) for index, context in enumerate(contexts)]
+    writer = PlainReasoning(plain.model, plain.answer, plain.tokenizer, 0)
     writer.add(asks)
-    ended: dict[int, Trace | Undecided] = {}
+    ended: dict[int, ReasoningResult | Undecided] = {}
     for step in itertools.count():
         if step == 5:
             writer.drop(3)
@@ -137,7 +138,7 @@ def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
     """One row a forward or thirty-two: the same readings."""
     from worker.judge.local.batch_scoring import plain_reader
     from worker.judge.local.prompt import answer_budget
-    from worker.judge.local.requests import Ask, Reading
+    from worker.judge.local.requests import ScoreRequest, ScoreResult
 
     plain = load(JudgeSettings(model=str(checkpoint)))
     prompter = Prompter(plain, context_budget=256)
@@ -146,15 +147,15 @@ def test_limits_of_one_forward_do_not_change_answers(checkpoint: Path) -> None:
         prepared = prompter.prepare(case)
         budget = answer_budget(case.rubric)
         has = prepared.response is not None
-        asks.append(Ask(prepared.context, has, case.rubric, 0.5, budget))
+        asks.append(ScoreRequest(prepared.context, has, case.rubric, 0.5, budget))
     results = []
     for limits in (Limits(1, 10), Limits(5, 2_000), Limits(32, 100_000)):
         reader = plain_reader(plain.model, plain.answer, plain.tokenizer, limits, min_constant=0.0)
         results.append(reader.read(asks))
     for rows in zip(*results, strict=True):
         first = rows[0]
-        assert isinstance(first, Reading)
+        assert isinstance(first, ScoreResult)
         for other in rows[1:]:
-            assert isinstance(other, Reading)
+            assert isinstance(other, ScoreResult)
             assert other.user.score == pytest.approx(first.user.score, abs=TOLERANCE)
             assert [c.name for c in other.categories] == [c.name for c in first.categories]

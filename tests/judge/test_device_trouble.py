@@ -13,7 +13,7 @@ import torch
 
 from tests.judge.conformance import RUBRICS, request
 from worker.errors import DependencyUnavailable, FatalError
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.judgement import Judgement
 
 Open = Callable[..., Awaitable[Any]]
@@ -28,7 +28,7 @@ async def held_batch(rig: Any) -> tuple[asyncio.Task[Any], threading.Event]:
     """A request on the device that stays there until the event is set."""
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 
@@ -89,7 +89,7 @@ async def test_a_device_lost_while_a_policy_is_computed_leaves_nobody_waiting(
         asyncio.create_task(rig.judge.judge(request("behind it"))),
     ]
     async with asyncio.timeout(WAIT_S):
-        await until(lambda: rig.judge.waiting() == 1 and len(rig.judge._scheduler._chores) == 2)
+        await until(lambda: rig.judge.waiting() == 1 and len(rig.judge._scheduler._operations) == 2)
         release.set()
         await first
         found = await asyncio.gather(*others, return_exceptions=True)

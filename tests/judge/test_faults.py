@@ -16,7 +16,7 @@ from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, FatalError, Undecided
 from worker.images import JudgeImage
 from worker.judge.local.loading import encoder
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.judge.watchdog import HUNG_DEVICE_EXIT
 from worker.judgement import Judgement, JudgeRequest
 
@@ -24,7 +24,7 @@ Open = Callable[..., Awaitable[Any]]
 MARK = "xyzzy"
 
 
-def marked(rig: Any, asks: Sequence[Ask]) -> bool:
+def marked(rig: Any, asks: Sequence[ScoreRequest]) -> bool:
     mark = tuple(encoder(rig.judge.checkpoint.tokenizer)(f"a {MARK} b"))[1:-1]
     return any(
         ask.context.ids[n : n + len(mark)] == mark
@@ -45,7 +45,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits(open_rig: Open) -> N
     """Every context is judged; no batch that fits is torn further than it has to be."""
     rig = await open_rig()
 
-    def before(asks: Sequence[Ask]) -> None:
+    def before(asks: Sequence[ScoreRequest]) -> None:
         if len(asks) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -80,7 +80,7 @@ async def test_memory_that_is_there_again_judges_the_one_that_found_none(
 async def test_a_context_too_large_for_the_device_alone_is_undecided(open_rig: Open) -> None:
     rig = await open_rig()
 
-    def before(asks: Sequence[Ask]) -> None:
+    def before(asks: Sequence[ScoreRequest]) -> None:
         if marked(rig, asks):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -95,7 +95,7 @@ async def test_one_bad_request_does_not_harm_its_neighbours(open_rig: Open) -> N
     """An error of unknown cause is traced to the one context that raises it."""
     rig = await open_rig()
 
-    def before(asks: Sequence[Ask]) -> None:
+    def before(asks: Sequence[ScoreRequest]) -> None:
         if marked(rig, asks):
             raise ValueError("something about user content that must not be quoted")
 
@@ -147,7 +147,7 @@ async def test_an_infinite_logit_is_undecided_of_whatever_token(
     place = getattr(rig.judge.checkpoint.answer, token, 5)
     poisoned: list[bool] = []
 
-    def before(asks: Sequence[Ask]) -> None:
+    def before(asks: Sequence[ScoreRequest]) -> None:
         poisoned[:] = [marked(rig, asks)]
 
     def poison(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
@@ -182,7 +182,7 @@ async def test_a_lost_device_blames_no_event_and_ends_the_process(open_rig: Open
     """The batch in flight is retried elsewhere; everything after it is told to start anew."""
     rig = await open_rig()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     rig.device.before = before
@@ -196,7 +196,7 @@ async def test_a_device_that_no_longer_adds_up_is_lost(open_rig: Open) -> None:
     """Whatever the error says: a device that fails the probe afterwards is gone."""
     rig = await open_rig()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         rig.device.alive = False
         raise ValueError("odd")
 
@@ -208,9 +208,10 @@ async def test_a_device_that_no_longer_adds_up_is_lost(open_rig: Open) -> None:
 async def test_a_batch_past_its_deadline_is_unhealthy_and_ends_the_process(open_rig: Open) -> None:
     """A hung call shows in ``stalled_s`` and, past twice the deadline, ends the process."""
     rig = await open_rig(batch_deadline_s=0.1)
+    rig.exits.clear()  # the case of the start may have taken longer on a busy machine
     release = threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         release.wait(30.0)
 
     rig.device.before = before
@@ -246,7 +247,7 @@ async def test_stopping_finishes_what_is_on_the_device_and_refuses_the_rest(open
     rig = await open_rig(max_batch=1)
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 

@@ -11,7 +11,7 @@ from tests.support.script_model import ScriptModel
 from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens
 from worker.judge.local.loading import encoder
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context
 from worker.judge.think import concluded
 from worker.judgement import Side
@@ -27,14 +27,16 @@ NAME = LIKELY ** len(ANSWER.floor)
 FLOOR_LINE = "Safety Categories: Sexual (minor)"
 
 
-def read(text: str, other: float = 0.0, *, rival: int = ANSWER.unsafe, budget: int = 48) -> Reading:
+def read(
+    text: str, other: float = 0.0, *, rival: int = ANSWER.unsafe, budget: int = 48
+) -> ScoreResult:
     """The reading where ``text`` is written, with logit 20, beside ``other`` of a ``rival``."""
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     model = ScriptModel(len(TOKENIZER), MARK, script, rivals=[(rival, other)])
     context = Context((*ENCODE("the prompt"), MARK))
     reader = plain_reader(model, ANSWER, TOKENIZER, Limits(4, 1000))
-    (reading,) = reader.read([Ask(context, False, builtin_rubric(()), 0.5, budget)])
-    assert isinstance(reading, Reading)
+    (reading,) = reader.read([ScoreRequest(context, False, builtin_rubric(()), 0.5, budget)])
+    assert isinstance(reading, ScoreResult)
     return reading
 
 
@@ -69,7 +71,7 @@ def test_a_category_line_that_its_budget_cut_off_says_so() -> None:
 
 
 def test_a_trace_carries_the_floor_and_the_completeness_read_behind_it() -> None:
-    reading = Reading(
+    reading = ScoreResult(
         user=Side(label="unsafe", score=0.9),
         response=None,
         categories_complete=False,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy as copy_module
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.checkpoints import (
@@ -47,7 +50,7 @@ def test_a_verdict_names_checkpoint_adapter_template_and_numbers(checkpoint: Pat
     assert len(ref.revision) == 64
     assert ref.adapter is not None
     assert ref.adapter.startswith("sha256:")
-    assert ref.numerics == "float32/cpu/sdpa"
+    assert ref.numerics == "float32/cpu/cpu"
 
 
 def test_identity_follows_the_bytes(copy: Path) -> None:
@@ -118,14 +121,101 @@ def test_an_adapter_of_another_shape_is_refused_by_its_module(copy: Path, tmp_pa
 
 
 def test_an_adapter_that_names_another_hub_base_is_refused(copy: Path) -> None:
-    from worker.judge.local.lora import check_adapter
+    from worker.judge.local.lora import check_adapter, read_adapter
 
     config = copy / "adapter" / "adapter_config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"base_model_name_or_path": "google/gemma-3-4b-it"}))
     model = load(settings(copy, adapter=copy / "first")).model
     with pytest.raises(ConfigurationError, match=r"google/gemma-3-4b-it"):
-        check_adapter(model, copy / "adapter", "nvidia/Nemotron-3.5-Content-Safety")
+        check_adapter(model, read_adapter(copy / "adapter"), "nvidia/Nemotron-3.5-Content-Safety")
+
+
+def change_config(adapter: Path, **fields: object) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def change_matrices(adapter: Path, change: Any) -> None:
+    """Every matrix by its key and itself; None leaves it out."""
+    file = adapter / "adapter_model.safetensors"
+    changed = {key: change(key, value) for key, value in load_file(file).items()}
+    save_file({key: value for key, value in changed.items() if value is not None}, file)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (lambda key, m: None if "layers.1" in key else m, "are missing"),
+        (lambda key, m: None if "lora_B" in key else m, "are missing"),
+        (lambda key, m: None, "are missing"),
+        (lambda key, m: m * float("nan") if "layers.2.self_attn.v_proj" in key else m, "no number"),
+        (lambda key, m: m * 0 if "lora_B" in key else m, "changes nothing"),
+    ],
+    ids=["half its layers", "without B", "empty", "NaN", "untrained"],
+)
+def test_an_adapter_that_would_judge_as_the_base_is_refused(
+    copy: Path, what: Any, said: str
+) -> None:
+    """Loaded by half, verdicts would name an adapter that had no part in them."""
+    change_matrices(copy / "adapter", what)
+    message = refused(settings(copy))
+    assert message.startswith("adapter adapter:")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"lora_alpha": 1e9}, "lora_alpha"),
+        ({"lora_alpha": float("inf")}, "lora_alpha"),
+        ({"r": 0}, "r and lora_alpha"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "bias"),
+    ],
+)
+def test_an_adapter_with_settings_that_make_no_sense_is_refused(
+    copy: Path, fields: dict[str, object], said: str
+) -> None:
+    """By the field's name, before its numbers reach any weight."""
+    change_config(copy / "adapter", **fields)
+    assert said in refused(settings(copy))
+
+
+def test_an_adapter_is_merged_as_peft_merges_it(copy: Path) -> None:
+    """Ranks and scales by pattern included."""
+    from peft import PeftModel
+
+    from worker.judge.local.lora import merge_adapter, read_adapter
+
+    change_config(copy / "adapter", alpha_pattern={"q_proj": 3})
+    for use_rslora in (False, True):
+        change_config(copy / "adapter", use_rslora=use_rslora)
+        base = make_model(make_config(make_tokenizer()))
+        theirs = PeftModel.from_pretrained(
+            copy_module.deepcopy(base), copy / "adapter"
+        ).merge_and_unload()
+        ours = merge_adapter(base, read_adapter(copy / "adapter"), "base")
+        for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other), name
+
+
+async def test_verdicts_name_the_adapter_that_was_read(checkpoint: Path, copy: Path) -> None:
+    """One that is replaced on disk under the same path is not the one that judges."""
+    judge = LocalJudge(settings(checkpoint), min_constant=0.0)
+    await judge.start()
+    adapter = str(copy / "first")
+    await judge.load_adapter(adapter)
+    before = judge.model(adapter)
+    change_matrices(copy / "first", lambda key, m: m * 2)
+    assert judge.model(adapter) == before
+    await judge.stop()
+    again = LocalJudge(settings(checkpoint), min_constant=0.0)
+    await again.start()
+    await again.load_adapter(adapter)
+    assert again.model(adapter).adapter != before.adapter
+    await again.stop()
 
 
 @pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
@@ -202,6 +292,23 @@ async def test_a_policys_own_adapter_answers_differently_and_is_named(checkpoint
     await judge.stop()
 
 
+async def test_another_adapter_under_a_loaded_path_is_refused_and_never_named(
+    copy: Path,
+) -> None:
+    """Verdicts name the bytes that judged them: digest and weights are of one reading."""
+    judge = LocalJudge(settings(copy), min_constant=0.0)
+    await judge.start()
+    own = copy / "first"
+    await judge.load_adapter(str(own))
+    named = judge.model(str(own)).adapter
+    await judge.load_adapter(str(own))  # unchanged: nothing to say
+    make_adapter(make_model(make_config(make_tokenizer())), own, seed=77)
+    with pytest.raises(ConfigurationError, match="another one than was loaded"):
+        await judge.load_adapter(str(own))
+    assert judge.model(str(own)).adapter == named
+    await judge.stop()
+
+
 async def test_a_checkpoint_that_answers_in_another_format_is_refused_at_start(
     checkpoint: Path,
 ) -> None:
@@ -218,7 +325,7 @@ def test_making_a_checkpoint_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.revision == second.revision
 
 
-@pytest.mark.parametrize("matrices", ["int8", "weights8"])
+@pytest.mark.parametrize("matrices", ["int8", "w8a16"])
 async def test_a_policys_adapter_is_checked_beside_matrices_in_eight_bits(
     checkpoint: Path, tmp_path: Path, matrices: str
 ) -> None:

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from worker.errors import ConfigurationError
-from worker.judge.engine.plan import GIB
 from worker.judge.engine.shapes import config_4b
 from worker.judge.local import memory as card
 from worker.judge.local.loading import placed
-from worker.judge.local.memory import PROCESS, refuse_too_large
+from worker.judge.local.memory import GIB, PROCESS, fit
 from worker.settings import JudgeSettings
 
 
@@ -27,7 +26,7 @@ def machine_of(size: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def start(**settings: object) -> None:
     """What happens in front of loading the 4B shape on a CPU."""
     wanted = JudgeSettings.model_validate({"max_context": 2048, **settings})
-    refuse_too_large(wanted, config_4b(), torch.device("cpu"), torch.bfloat16)
+    fit(wanted, config_4b(), torch.device("cpu"), torch.bfloat16)
 
 
 def test_a_model_that_the_machine_cannot_hold_is_refused(
@@ -35,7 +34,7 @@ def test_a_model_that_the_machine_cannot_hold_is_refused(
 ) -> None:
     """With what to set, before minutes of loading end in the kernel's kill."""
     machine_of(8 * GIB, tmp_path, monkeypatch)
-    with pytest.raises(ConfigurationError, match=r"judge\.numerics weights8 \(is model\)") as error:
+    with pytest.raises(ConfigurationError, match=r"judge\.numerics w8a16 \(is model\)") as error:
         start()
     assert str(error.value).count("judge.") >= 2
 
@@ -44,9 +43,9 @@ def test_a_batch_that_may_not_fit_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a CPU nobody may ever send it; what is held for good fits."""
-    machine_of(11 * GIB, tmp_path, monkeypatch)
+    machine_of(16 * GIB, tmp_path, monkeypatch)
     with caplog.at_level(logging.WARNING):
-        start()
+        start(max_batch_tokens=65_536)
     assert "judge.max_batch_tokens" in caplog.text
     caplog.clear()
     machine_of(64 * GIB, tmp_path, monkeypatch)
@@ -81,9 +80,9 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 def test_matrices_in_eight_bits_never_lie_on_the_device_as_loaded() -> None:
     """They follow one by one: the card may hold them in eight bits only."""
-    from tests.judge.engine.test_plan import medium
+    from tests.judge.engine.test_memory_profile import medium
 
-    model = placed(medium(torch.bfloat16), torch.device("meta"), "weights8")
+    model = placed(medium(torch.bfloat16), torch.device("meta"), "w8a16")
     layers = model.model.language_model.layers
     behind = {id(each.weight) for each in layers.modules() if isinstance(each, torch.nn.Linear)}
     assert len(behind) == 12 * 7

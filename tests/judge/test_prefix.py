@@ -20,7 +20,7 @@ from worker.judge.local.batch_scoring import plain_reader
 from worker.judge.local.label_scores import Limits, answer_tokens
 from worker.judge.local.loading import encoder, load
 from worker.judge.local.prompt import Prompter
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context, GreedyStream, Prefix, Writing
 from worker.judgement import JudgeRequest, ThinkPlan
 from worker.policy.passes import builtin_rubric
@@ -59,9 +59,9 @@ def test_an_unsafe_event_is_prefilled_once() -> None:
     model = Counting(len(tokenizer), mark, [*text, tokenizer.eos_token_id])
     model.shapes.clear()
     context = Context((*range(100, 500), mark))
-    ask = Ask(context, True, builtin_rubric(()))
+    ask = ScoreRequest(context, True, builtin_rubric(()))
     (reading,) = plain_reader(model, answer, tokenizer, Limits(4, 1000)).read([ask])
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, ScoreResult)
     assert reading.response is not None
     assert {reading.user.label, reading.response.label} == {"unsafe"}
     assert [each.name for each in reading.categories] == ["Violence", "Threat"]
@@ -81,7 +81,9 @@ async def test_a_batch_is_prefilled_once_and_only_unsafe_rows_go_on(open_rig: Op
     prompter = Prompter(judge.checkpoint, context_budget=256)
     cases = requests(4, 12)
     asks = [
-        Ask(prompter.prepare(case).context, case.response is not None, case.rubric, threshold)
+        ScoreRequest(
+            prompter.prepare(case).context, case.response is not None, case.rubric, threshold
+        )
         for case, threshold in zip(cases, itertools.cycle((0.0, 0.0, 1.0)), strict=False)
     ]
     widths: list[tuple[int, int]] = []

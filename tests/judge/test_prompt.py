@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,8 +15,9 @@ from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
 from worker.guard.context import EARLIER_MARK, JUDGED_MARK
 from worker.guard.template import reference_prompt
+from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, load
-from worker.judge.local.prompt import NO_TEXT, Prepared, Prompter
+from worker.judge.local.prompt import NO_TEXT, PIECE, Prepared, Prompter
 from worker.settings import JudgeSettings
 
 
@@ -158,3 +161,71 @@ def test_the_judged_turn_is_never_cut(loaded: Checkpoint, prompter: Prompter) ->
             continue
         assert user in text(loaded, prepared)
         assert len(prepared.context) < 900
+
+
+class Counting:
+    """A tokenizer's core that counts the characters it is given."""
+
+    def __init__(self, core: Any) -> None:
+        self._core, self.characters = core, 0
+
+    def encode(self, text: str, **options: Any) -> Any:
+        self.characters += len(text)
+        return self._core.encode(text, **options)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.characters += sum(map(len, texts))
+        return self._core.encode_batch_fast(texts, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+class Tokenizer:
+    """A tokenizer around a counted core."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.backend_tokenizer = Counting(tokenizer.backend_tokenizer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+@pytest.fixture
+def counted(loaded: Checkpoint) -> tuple[Prompter, Counting]:
+    tokenizer = Tokenizer(loaded.tokenizer)
+    prompter = Prompter(dataclasses.replace(loaded, tokenizer=tokenizer), context_budget=250)
+    prompter.prepare(request("Hello"))  # the policy's own text
+    tokenizer.backend_tokenizer.characters = 0
+    return prompter, tokenizer.backend_tokenizer
+
+
+@pytest.mark.parametrize("part", ["user", "response", "earlier"])
+def test_nothing_far_past_the_token_budget_is_tokenised(
+    counted: tuple[Prompter, Counting], part: str
+) -> None:
+    """A text that cannot fit costs no more than one that just does, however long it is."""
+    prompter, core = counted
+    text = "xq zj " * 4_000
+    asked = request("Hello", earlier=(("user", text),)) if part == "earlier" else None
+    if asked is not None:
+        assert prompter.prepare(asked).used == ContextUse(included=0, omitted=1)
+    else:
+        with pytest.raises(Undecided) as caught:
+            prompter.prepare(request(**{part: text}))
+        assert caught.value.reason is UndecidedReason.CONTEXT_TOO_LONG
+    assert core.characters <= 2 * PIECE
+
+
+def test_the_contexts_of_one_event_tokenise_its_text_once(
+    counted: tuple[Prompter, Counting],
+) -> None:
+    """Frames, views and passes multiply the work of the device, not that of the tokenizer."""
+    prompter, core = counted
+    frames = [JudgeImage(sha256=f"{n:064}", width=2, height=2, rgb=bytes(12)) for n in range(9)]
+    prompter.prepare(request("some words to read", image=frames[0]))
+    once = core.characters
+    for frame in frames[1:]:
+        prompter.prepare(request("some words to read", image=frame))
+    assert 0 < core.characters == once

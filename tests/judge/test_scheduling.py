@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.judge.conformance import RUBRICS, request
 from tests.support.worker_place import eventually
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 
 Open = Callable[..., Awaitable[Any]]
 
@@ -22,7 +22,7 @@ async def test_what_waits_while_the_device_works_goes_together_whatever_its_poli
     rig = await open_rig()
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 
@@ -49,7 +49,7 @@ async def test_adapters_do_not_share_a_batch(open_rig: Open, checkpoint: Any) ->
     adapters = []
     read = rig.device.read
 
-    def recorded(adapter: str | None, asks: Sequence[Ask]) -> Any:
+    def recorded(adapter: str | None, asks: Sequence[ScoreRequest]) -> Any:
         adapters.append((adapter, len(asks)))
         return read(adapter, asks)
 
@@ -66,7 +66,7 @@ async def test_waiting_and_working_are_measured_apart(open_rig: Open) -> None:
     rig = await open_rig(max_batch=1)
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 
@@ -91,7 +91,7 @@ async def test_the_event_loop_turns_while_the_model_runs(open_rig: Open) -> None
     ticks = 0
     entered = threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         threading.Event().wait(0.3)
 

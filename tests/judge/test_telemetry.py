@@ -9,18 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.judge.conformance import request
-from worker.judge.local.requests import Ask
+from tests.support.measured import measured
+from worker.judge.local.requests import ScoreRequest
 from worker.records import Record
-from worker.telemetry import instruments
-from worker.telemetry.event_span import event_span, kept_context
 from worker.telemetry.names import Attribute, Metric, Span
-from worker.telemetry.spans import tracer
+from worker.telemetry.tracing import event_span, kept_context, tracer
 
 Open = Callable[..., Awaitable[Any]]
 CANARY = "canaryphrase"
@@ -54,7 +52,7 @@ async def test_a_batch_span_links_to_every_event_in_it(
     rig = await open_rig()
     entered, release = threading.Event(), threading.Event()
 
-    def before(_: Sequence[Ask]) -> None:
+    def before(_: Sequence[ScoreRequest]) -> None:
         entered.set()
         release.wait(30.0)
 
@@ -81,17 +79,11 @@ async def test_a_batch_span_links_to_every_event_in_it(
 
 
 async def test_a_batch_is_measured(open_rig: Open) -> None:
-    instruments.clear()
-    rig = await open_rig()
-    await asyncio.gather(*(rig.judge.judge(request(f"n {n}")) for n in range(5)))
-    collected = instruments.collect(Resource.create())
-    names = {
-        metric.name
-        for resource in collected.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-    }
-    instruments.clear()
+    """How long it waited and took, how many contexts and tokens it had."""
+    with measured() as found:
+        rig = await open_rig()
+        await asyncio.gather(*(rig.judge.judge(request(f"n {n}")) for n in range(5)))
+        names = {name for name, _ in found.points()}
     assert {
         Metric.QUEUE_DURATION,
         Metric.BATCH_DURATION,

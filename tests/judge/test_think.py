@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.judge.conformance import request
-from worker.judge.local.requests import TraceAsk
-from worker.judge.think import conclusion, wanted
+from worker.judge.local.requests import ReasoningRequest
+from worker.judge.think import wanted
 from worker.judgement import Side, ThinkPlan
 
 Open = Callable[..., Awaitable[Any]]
@@ -44,37 +44,6 @@ def test_the_plan_says_which_scores_are_thought_about(
 
 
 @pytest.mark.parametrize(
-    ("trace", "user", "response"),
-    [
-        ("The user asks about bread. Nothing harmful was found.", "safe", "safe"),
-        (
-            "The user asks about grenades. This falls under Guns and Illegal Weapons.",
-            "unsafe",
-            None,
-        ),
-        (
-            "The user is safe. The response mentions scams. This falls under Fraud.",
-            "safe",
-            "unsafe",
-        ),
-        ("The prompt is unsafe, but on reflection.\nThe user input is safe.", "safe", None),
-        ("The user's request is not safe.", "unsafe", None),
-        ("The request is not unsafe.", "safe", None),
-        ("I have to say whether the user input is safe or unsafe.", None, None),
-        ("The user could be unsafe.", None, None),
-        ("Both the user input and the response are safe.", None, None),
-        ("User Safety: unsafe\nResponse Safety: safe", "unsafe", "safe"),
-        ("The user asks for help.", None, None),
-        ("", None, None),
-    ],
-)
-def test_only_what_a_trace_says_outright_is_its_conclusion(
-    trace: str, user: str | None, response: str | None
-) -> None:
-    assert conclusion(trace) == (user, response)
-
-
-@pytest.mark.parametrize(
     ("text", "skipped", "trace"),
     [
         ("<think>\nThe user asks", "unclosed", "The user asks"),
@@ -95,23 +64,33 @@ async def test_a_trace_that_does_not_count_says_why(
     assert (judged.thought.user is None) == (skipped is not None)
 
 
-@pytest.mark.parametrize("claimed", ["safe", "unsafe"])
-async def test_a_trace_that_says_another_thing_than_its_verdict_is_contradictory(
-    open_rig: Open, claimed: str
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The user input is safe.",
+        "The user input is unsafe.",
+        "The request isn't safe.",
+        'The user says that "this message is safe".',
+        "The user asks how to crack a safe.",
+        "Nothing harmful was found.",
+    ],
+)
+async def test_what_a_trace_says_in_words_drops_no_reading_behind_it(
+    open_rig: Open, words: str
 ) -> None:
+    """Labels are compared, never words: a safe is cracked, and users are quoted."""
     rig = await open_rig()
-    rig.device.write = lambda _: f"<think>\nThe user input is {claimed}.\n</think>"
+    rig.device.write = lambda _: f"<think>\n{words}\n</think>"
     judged = await rig.judge.judge(request(think=ALWAYS))
     assert judged.thought is not None
+    assert (judged.thought.skipped, judged.thought.trace) == (None, words)
     assert judged.thought.user is not None
-    contradicts = judged.thought.user.label != claimed
-    assert judged.thought.skipped == ("contradictory" if contradicts else None)
 
 
 async def test_a_failing_trace_is_recorded_and_the_verdict_stands(open_rig: Open) -> None:
     rig = await open_rig()
 
-    def write(_: TraceAsk) -> str:
+    def write(_: ReasoningRequest) -> str:
         raise ValueError("odd")
 
     rig.device.write = write

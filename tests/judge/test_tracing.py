@@ -8,8 +8,8 @@ from tests.support.checkpoints import make_tokenizer
 from tests.support.script_model import ScriptModel
 from worker.judge.local.label_scores import answer_tokens
 from worker.judge.local.loading import encoder
-from worker.judge.local.reasoning import PlainTraces
-from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.local.reasoning import PlainReasoning
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import Context
 
 TOKENIZER = make_tokenizer()
@@ -18,15 +18,15 @@ MARK = TOKENIZER.convert_tokens_to_ids("<unused17>")
 ANSWER = answer_tokens(ENCODE, [TOKENIZER.eos_token_id])
 
 
-def write(text: str, budget: int = 200) -> Trace:
+def write(text: str, budget: int = 200) -> ReasoningResult:
     script = [*ENCODE(text), TOKENIZER.eos_token_id]
     model = ScriptModel(len(TOKENIZER), MARK, script)
-    ask = TraceAsk(Context((*ENCODE("the prompt"), MARK)), budget)
-    writer = PlainTraces(model, ANSWER, TOKENIZER, 0)
+    ask = ReasoningRequest(Context((*ENCODE("the prompt"), MARK)), budget)
+    writer = PlainReasoning(model, ANSWER, TOKENIZER, 0)
     writer.add([ask])
     while writer.active:
         for _, trace in writer.step():
-            assert isinstance(trace, Trace)
+            assert isinstance(trace, ReasoningResult)
             return trace
     raise AssertionError("no trace came")
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from tests.judge.conformance import IMAGE, request
+from tests.support.measured import measured
 from worker.errors import ConfigurationError
 from worker.judge.engine.compile_warmup import graphs
 from worker.judgement import Judgement, ThinkPlan
-from worker.telemetry import instruments
+from worker.telemetry.names import Metric
 
 Open = Callable[..., Awaitable[Any]]
 THINK = ThinkPlan(when="always", max_tokens=24, deadline_s=60.0)
@@ -61,5 +62,5 @@ async def test_a_machine_without_a_compiler_is_refused_at_the_start(
 
 
 def _observed() -> list[tuple[float, dict[str, Any]]]:
-    data: Any = instruments.graphs.read(0)
-    return [(point.value, dict(point.attributes)) for point in data.data_points]
+    with measured() as found:
+        return [(point.value, dict(point.attributes)) for _, point in found.points(Metric.GRAPHS)]

@@ -6,19 +6,19 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.shaky_log import TOPIC, Group, ShakyLog, key_of
 from worker.errors import DependencyUnavailable, FatalError
+from worker.log import commit
 from worker.log.base import Delivery
 from worker.log.runner import StreamRunner
 from worker.records import Output
 from worker.settings import Stream
 
-SETTINGS = Stream(
-    max_events=6, commit_max_events=4, drain_s=0.02, retry_initial_s=0.001, retry_max_s=0.002
-)
+SETTINGS = Stream(max_events=6, drain_s=0.02, retry_initial_s=0.001, retry_max_s=0.002)
 WORKERS = 40
 """Workers that may follow one another until everything is committed."""
 
@@ -74,7 +74,9 @@ def test_every_record_is_answered_once_and_in_order(
                 return
         raise AssertionError(f"only {group.committed} of {group.sizes}")
 
-    asyncio.run(work())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "MAX_EVENTS", 4)
+        asyncio.run(work())
     for source, size in group.sizes.items():
         published = group.published[source]
         assert sorted(published) == list(range(size))

@@ -7,21 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.metrics.export import NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.log.conformance import eventually
 from tests.support.log_backends import LocalBackend, create, write
+from tests.support.measured import measured
+from tests.support.otlp import is_named
 from worker.log.base import Delivery
 from worker.log.factory import open_log
 from worker.log.runner import StreamRunner
 from worker.records import Output
-from worker.telemetry import instruments
-from worker.telemetry.aggregate import Gauge
-from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import tracer
+from worker.telemetry.names import Attribute, Metric, Span
+from worker.telemetry.tracing import tracer
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 def of(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
-    return [span for span in spans.get_finished_spans() if span.name == name]
+    return [span for span in spans.get_finished_spans() if is_named(span.name, name)]
 
 
 async def test_batches_link_to_the_records_traces_up_to_a_bound(
@@ -97,15 +96,12 @@ async def test_gauges_follow_the_work_and_end_with_it(tmp_path: Path) -> None:
     async def in_flight() -> bool:
         return runner.status().inflight_events == 3
 
-    def value(gauge: Gauge) -> list[float]:
-        points = gauge.read(0).data_points
-        return [float(point.value) for point in points if isinstance(point, NumberDataPoint)]
-
     await eventually(in_flight)
-    assert value(instruments.inflight_events) == [3.0]
-    assert value(instruments.inflight_bytes)[0] >= 15.0
+    with measured() as found:
+        assert list(found.series(Metric.INFLIGHT_EVENTS).values()) == [3.0]
+        assert found.total(Metric.INFLIGHT_BYTES) >= 15.0
+        assert len(found.series(Metric.PARTITION_IDLE)) == 1
     status = runner.status()
-    assert value(instruments.partition_idle)[0] >= 0
     assert status.partitions[0].position == 3
     release.set()
     await runner.stop()

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.images import encoded, noise, pixel, plain, quarters, shown
+from tests.support.image_corpus import with_app1, xmp
+from tests.support.images import encoded, noise, pixel, plain, png_chunk, quarters, shown
 from worker.media.decode import DecodeLimits, decode
-from worker.media.pixels import MODEL_SIDE, STILL_SIDE, bounded
+from worker.media.views import MODEL_SIDE, STILL_SIDE, bounded
 
 # As the module does for itself, which pytest's own filters undo.
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 
 LIMITS = DecodeLimits(max_pixels=40_000_000, max_frames=4)
+WHOLE = DecodeLimits(max_pixels=40_000_000, max_frames=4, tile_side=0)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -73,25 +75,61 @@ def test_a_cmyk_jpeg_shows_its_colours() -> None:
     assert near(pixel(frame, 0.5, 0.5), (200, 30, 40), 30)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_an_image_is_turned_upright_as_its_exif_says(kind: str, turn: int) -> None:
-    undo = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[turn]
+    """What is judged upside down is not what a person sees."""
+    undo = STORED[turn]
     stored = quarters() if undo is None else quarters().transpose(undo)
     exif = Image.Exif()
     exif[0x0112] = turn
     seen = corners(encoded(stored, kind, exif=exif, **({} if kind == "PNG" else {"quality": 95})))
     pairs = zip(seen, (RED, GREEN, BLUE, WHITE), strict=True)
     assert all(near(colour, wanted, 40) for colour, wanted in pairs), seen
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_a_webp_with_an_orientation_is_judged_both_ways(turn: int) -> None:
+    """Browsers show it as it lies, other viewers turn it."""
+    undo = STORED[turn]
+    assert undo is not None
+    lying = quarters().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    as_it_lies, turned = decode(encoded(lying, "WEBP", exif=exif, lossless=True), LIMITS)
+    assert as_it_lies.rgb == lying.tobytes()
+    assert turned.rgb == quarters().tobytes()
+    assert turned.sha256 == as_it_lies.sha256 + "@turned"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_in_xmp_alone_is_not_followed(kind: str) -> None:
+    """No viewer turns the picture, so harm turned by it would be judged as nobody sees it."""
+    packet = xmp(3)
+    if kind == "JPEG":
+        data = with_app1(
+            encoded(quarters(), "JPEG", quality=95), b"http://ns.adobe.com/xap/1.0/\0" + packet
+        )
+    elif kind == "WEBP":
+        data = encoded(quarters(), "WEBP", lossless=True, xmp=packet)
+    else:
+        plain_file = encoded(quarters())
+        chunk = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+        data = plain_file[:33] + chunk + plain_file[33:]
+    pairs = zip(corners(data), (RED, GREEN, BLUE, WHITE), strict=True)
+    assert all(near(colour, wanted, 40) for colour, wanted in pairs)
 
 
 def test_broken_exif_does_not_cost_the_picture() -> None:
@@ -109,7 +147,7 @@ def test_metadata_does_not_reach_the_judge() -> None:
 
 def test_a_photo_is_reduced_to_twice_the_models_side_and_keeps_its_shape() -> None:
     for kind in ("JPEG", "PNG"):
-        (frame,) = decode(encoded(quarters(4032, 3024), kind), LIMITS)
+        (frame,) = decode(encoded(quarters(4032, 3024), kind), WHOLE)
         assert (frame.width, frame.height) == (STILL_SIDE, STILL_SIDE * 3 // 4)
         assert near(pixel(frame, 0.25, 0.25), RED)
         assert near(pixel(frame, 0.75, 0.25), GREEN)
@@ -135,7 +173,7 @@ def test_no_axis_is_reduced_below_what_the_model_would_see(
 def test_reduced_decoding_of_a_large_jpeg_shows_what_full_decoding_shows() -> None:
     small = noise(24, 18, seed=3)
     data = encoded(small.resize((4800, 3600), Image.Resampling.BICUBIC), "JPEG", quality=92)
-    (frame,) = decode(data, LIMITS)
+    (frame,) = decode(data, WHOLE)
     with Image.open(BytesIO(data)) as full:
         reference = full.convert("RGB").resize((896, 896), Image.Resampling.BILINEAR)
     seen = shown(frame).resize((896, 896), Image.Resampling.BILINEAR)

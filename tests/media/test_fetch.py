@@ -110,7 +110,7 @@ async def test_the_same_bytes_are_decoded_once(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Good or bad: a hostile image that is sent again and again costs one decoding."""
-    from worker.media import read
+    from worker.media import decode, read
 
     decoded = []
 
@@ -118,8 +118,8 @@ async def test_the_same_bytes_are_decoded_once(
         decoded.append(data)
         return real(data, *args, **options)  # type: ignore[arg-type]
 
-    real = read.decode  # type: ignore[attr-defined]
-    monkeypatch.setattr(read, "decode", counted)
+    real = decode.look_at
+    monkeypatch.setattr(read, "look_at", counted)
     store.objects["copy.png"] = PICTURE
     store.objects["broken.png"] = PICTURE[:60]
     async with fetching(store) as fetcher:

@@ -11,7 +11,7 @@ from tests.support.images import animated, encoded, plain, quarters
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
 from worker.media.decode import DecodeLimits, decode
-from worker.media.pixels import STILL_SIDE
+from worker.media.views import STILL_SIDE
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\.")
 

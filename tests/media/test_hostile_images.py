@@ -16,8 +16,8 @@ from PIL import Image
 from tests.support.images import encoded, noise, plain, png, png_chunk, quarters
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
+from worker.media.container import MAX_CHUNKS, MAX_SCANS, MAX_SUB_BLOCKS
 from worker.media.decode import DecodeLimits, decode
-from worker.media.probe import MAX_CHUNKS, MAX_SCANS, MAX_SUB_BLOCKS
 
 LIMITS = DecodeLimits(max_pixels=1_000_000, max_frames=4)
 FORMAT, CORRUPT, LARGE = (
@@ -123,10 +123,20 @@ def test_impossible_sizes_are_refused(size: tuple[int, int]) -> None:
     assert refused(data) in {CORRUPT, LARGE}
 
 
-def test_rows_announced_but_not_there_are_black_and_the_others_are_judged() -> None:
-    """A complete stream of too few rows is what viewers show in part; so does the judge."""
+@pytest.mark.parametrize("rows", [0, 1, 25, 49])
+def test_rows_announced_but_not_there_make_a_png_corrupt(rows: int) -> None:
+    """The decoder leaves them black and viewers clear: dark shapes would vanish there."""
     row = b"\x00" + b"\xff\x00\x00" * 50
-    (frame,) = decode(png(50, 50, png_chunk(b"IDAT", zlib.compress(row * 25))), LIMITS)
+    data = png(50, 50, png_chunk(b"IDAT", zlib.compress(row * rows)))
+    assert refused(data) is CORRUPT
+
+
+def test_a_png_that_ends_in_black_rows_is_judged() -> None:
+    """What is really there is not mistaken for what is missing."""
+    row = b"\x00" + b"\xff\x00\x00" * 50
+    black = b"\x00" + bytes(150)
+    data = png(50, 50, png_chunk(b"IDAT", zlib.compress(row * 25 + black * 25)))
+    (frame,) = decode(data, LIMITS)
     assert frame.rgb == b"\xff\x00\x00" * 50 * 25 + bytes(50 * 25 * 3)
 
 
@@ -158,10 +168,21 @@ def test_a_text_chunk_that_unpacks_to_much_costs_little_and_is_never_kept(kind: 
 
 
 def test_many_small_text_chunks_cost_little() -> None:
+    """None of them is unpacked: they are no part of the picture."""
     packed = png_chunk(b"zTXt", b"k\x00\x00" + zlib.compress(bytes(1_000_000), 9))
     rows = png_chunk(b"IDAT", zlib.compress((b"\x00" + bytes(30)) * 10))
-    with cheap(), pytest.raises(Undecided):
-        decode(png(10, 10, *[packed] * 2_000, rows), LIMITS)
+    with cheap():
+        (frame,) = decode(png(10, 10, *[packed] * 2_000, rows), LIMITS)
+    assert frame.rgb == bytes(300)
+
+
+def test_a_side_longer_than_any_viewer_shows_is_refused_before_it_is_decoded() -> None:
+    """A PNG of 1 x 40,000,000 costs a decoder memory by the row, beside that of its pixels."""
+    row = zlib.compress(bytes(2) * 100_000)
+    data = png(1, 40_000_000, png_chunk(b"IDAT", row), colour_type=0)
+    with cheap(), pytest.raises(Undecided) as error:
+        decode(data, DecodeLimits(max_pixels=40_000_000, max_frames=4))
+    assert error.value.reason is LARGE
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -159,3 +161,53 @@ def test_the_check_passes_where_listing_is_not_allowed(faulty: FaultyS3, store: 
 def test_an_endpoint_that_is_no_url_is_refused_when_the_store_is_opened() -> None:
     with pytest.raises(ConfigurationError, match=r"store\.endpoint_url"):
         S3Store(Store(endpoint_url="not a url", region="us-east-1"))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "aws-chunked, gzip"])
+def test_an_object_stored_compressed_is_read_as_a_viewer_reads_it(
+    faulty: FaultyS3, store: S3Store, encoding: str
+) -> None:
+    """Uploaders compress whatever they upload; browsers unpack it without a word."""
+    picture = bytes(range(256)) * 20
+    members = gzip.compress(picture[:99]) + gzip.compress(picture[99:])
+    for packed in (gzip.compress(picture), members):
+        faulty.objects["images/a.png"] = packed
+        faulty.encodings["images/a.png"] = encoding
+        assert store.read(KEY, 100_000) == picture
+
+
+def test_an_object_unpacked_on_the_way_is_taken_as_it_is(faulty: FaultyS3, store: S3Store) -> None:
+    """Some stores unpack and keep the header."""
+    faulty.encodings["images/a.png"] = "gzip"
+    assert store.read(KEY, 100_000) == bytes(range(256)) * 20
+
+
+def test_a_compressed_object_is_bounded_while_it_is_unpacked(
+    faulty: FaultyS3, store: S3Store
+) -> None:
+    """A megabyte may hold a gigabyte."""
+    faulty.objects["images/a.png"] = gzip.compress(bytes(100_000_000))
+    faulty.encodings["images/a.png"] = "gzip"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Undecided) as refused:
+            store.read(KEY, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert refused.value.reason is UndecidedReason.IMAGE_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("encoding", "reason"),
+    [("gzip", UndecidedReason.IMAGE_CORRUPT), ("br", UndecidedReason.IMAGE_FORMAT)],
+)
+def test_a_compressed_object_that_cannot_be_unpacked_is_the_events(
+    faulty: FaultyS3, store: S3Store, encoding: str, reason: UndecidedReason
+) -> None:
+    """It fails alike at every try."""
+    faulty.objects["images/a.png"] = gzip.compress(bytes(range(256)) * 20)[:-20]
+    faulty.encodings["images/a.png"] = encoding
+    with pytest.raises(Undecided) as refused:
+        store.read(KEY, 100_000)
+    assert refused.value.reason is reason

@@ -11,9 +11,17 @@ from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.guard.taxonomy import FLOOR
 from worker.images import FetchedImage
-from worker.outcome.decide import decide, undecided
+from worker.outcome.actions import Fault
+from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult
-from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Thresholds
+from worker.policy.model import (
+    Actions,
+    BuiltinPass,
+    CustomCategory,
+    CustomPass,
+    Policy,
+    Thresholds,
+)
 
 
 def judged(
@@ -24,6 +32,10 @@ def judged(
 
 def failed(reason: UndecidedReason = UndecidedReason.MALFORMED_OUTPUT) -> PassResult:
     return PassResult(source="builtin", fault=reason)
+
+
+def unjudged(under: Policy, reason: UndecidedReason) -> Decision:
+    return decide(under, [], [], [Fault(reason)])
 
 
 def image(error: UndecidedReason | None = None) -> FetchedImage:
@@ -74,14 +86,15 @@ def test_an_unsafe_image_is_named_and_outweighs_a_failed_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "action"), [("hold", "hold"), ("block", "block"), ("pass", "allow")]
+    ("setting", "action"), [("hold", "hold"), ("block", "block"), ("pass", "hold")]
 )
 def test_the_policy_says_what_happens_to_the_undecided(setting: str, action: str) -> None:
-    """Whether it was not judged at all, or a pass or an image failed."""
+    """Whether it was not judged at all, or a pass or an image failed. What nobody looked at is
+    never let through: the floor was not asked about it."""
     under = policy(on_undecided=setting)
     missing = [image(UndecidedReason.IMAGE_MISSING)]
     for decision in (
-        undecided(under, UndecidedReason.POISON),
+        unjudged(under, UndecidedReason.POISON),
         decide(under, [judged(0.1), failed()], []),
         decide(under, [judged(0.1)], missing),
         decide(under, [], []),

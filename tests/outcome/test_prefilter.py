@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,8 @@ from worker.codes import UndecidedReason
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, CategoryVerdict, PrefilterHit, Severity
 from worker.guard.taxonomy import FLOOR
-from worker.outcome.decide import Decision, decide, undecided
+from worker.outcome.actions import Fault
+from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult
 from worker.outcome.prefilter import settled, settles, with_hits
 from worker.policy.model import (
@@ -27,6 +29,12 @@ from worker.policy.model import (
 
 SCAMS = PrefilterList(
     name="scams", decide="unsafe", category="Fraud/Deception", severity="low", phrases=("x",)
+)
+GRAVE = PrefilterList(
+    name="grave", decide="unsafe", category="Fraud/Deception", severity="critical", phrases=("x",)
+)
+PICTURES = PrefilterList(
+    name="pictures", decide="unsafe", category="Spam", severity="low", images=("0" * 16,)
 )
 CHILDREN = PrefilterList(name="known", decide="unsafe", category=FLOOR, images=("0" * 16,))
 RIVALS = PrefilterList(name="rivals", decide="reason", category="Advertising", phrases=("y",))
@@ -49,30 +57,43 @@ def hit(each: PrefilterList) -> PrefilterHit:
     )
 
 
+def undecided(under: Policy, reason: UndecidedReason) -> Decision:
+    return decide(under, [], [], [Fault(reason)])
+
+
 def judged(score: float, *categories: str, floor: float = 0.0) -> Decision:
     answer = judgement(score, *categories, floor=floor)
     return decide(under(SCAMS), [PassResult(source="builtin", judgement=answer)], ())
 
 
-def test_a_deciding_hit_settles_an_event_that_nobody_judged() -> None:
+def test_a_hit_that_is_blocked_settles_an_event_that_nobody_judged() -> None:
     """Unsafe, by the list's category and severity, and without scores that nobody computed."""
-    rules = under(SCAMS, RIVALS)
-    hits = (hit(SCAMS), hit(RIVALS))
+    rules = under(GRAVE, RIVALS)
+    hits = (hit(GRAVE), hit(RIVALS))
     assert settles(rules, hits)
     decision = settled(rules, hits, unfetched=(ImageRef(uri="s3://b/k"),))
     assert (decision.outcome, decision.action, decision.decided_by) == (
         "unsafe",
-        "flag",
+        "block",
         "prefilter",
     )
     assert decision.categories == (
-        CategoryVerdict(name="Fraud/Deception", source="builtin", severity="low"),
+        CategoryVerdict(name="Fraud/Deception", source="builtin", severity="critical"),
     )
     assert (decision.user, decision.response) == (None, None)
     assert [(image.uri, image.sha256, image.label) for image in decision.images] == [
         ("s3://b/k", None, None)
     ]
     assert decision.prefilter == hits
+
+
+@pytest.mark.parametrize("each", [SCAMS, NEW, PICTURES], ids=lambda each: str(each.name))
+def test_a_hit_that_is_not_blocked_settles_nothing(each: PrefilterList) -> None:
+    """What no list looks for may stand beside it: the floor first of all. Texts and images."""
+    rules, hits = under(each), (hit(each),)
+    assert not settles(rules, hits)
+    broken = with_hits(rules, judged(0.2, floor=0.9), hits)
+    assert (broken.outcome, broken.action) == ("unsafe", "block")
 
 
 def test_a_hit_that_gives_a_reason_settles_nothing_and_is_recorded() -> None:
@@ -100,12 +121,30 @@ def test_with_judge_too_both_are_heard_and_the_stricter_wins() -> None:
     both = with_hits(rules, judged(0.9, "Violence"), hits)
     assert (both.outcome, both.decided_by, both.action) == ("unsafe", "judge", "hold")
     assert [each.name for each in both.categories] == ["Violence", "Fraud/Deception"]
-    failed = with_hits(rules, undecided(rules, UndecidedReason.IMAGE_MISSING, "x"), hits)
+    failed = with_hits(rules, undecided(rules, UndecidedReason.IMAGE_MISSING), hits)
     assert (failed.outcome, failed.undecided_reason, failed.decided_by) == (
         "unsafe",
-        None,
+        "image_missing",
         "prefilter",
     )
+    assert failed.action == "hold"  # as undecided alone: the list is milder
+
+
+def test_of_a_list_and_the_judge_the_graver_severity_is_kept() -> None:
+    """The judge's score stays beside it."""
+    rules = under(GRAVE, judge_too=True)
+    (both,) = with_hits(rules, judged(0.9, "Fraud/Deception"), (hit(GRAVE),)).categories
+    assert (both.severity, both.score) == ("critical", 0.9)
+
+
+def test_a_category_that_means_the_floor_is_blocked_under_any_name() -> None:
+    """Whatever severity a policy that was never a file gives it."""
+    odd = PrefilterList(
+        name="odd", decide="unsafe", category="Child porn", severity="low", phrases=("x",)
+    )
+    (named,) = with_hits(under(odd), judged(0.1), (hit(odd),)).categories
+    assert named.severity == "critical"
+    assert with_hits(under(odd), judged(0.1), (hit(odd),)).action == "block"
 
 
 def test_a_list_of_the_floors_category_blocks_whatever_the_policy_says() -> None:
@@ -122,6 +161,7 @@ def test_without_a_severity_of_its_own_a_list_takes_the_policys() -> None:
     """And the default for a category that only the list knows."""
     plain = PrefilterList(name="p", decide="unsafe", category="Malware", phrases=("x",))
     rules = under(plain, NEW, builtin=BuiltinPass(severity={"Malware": "critical"}))
+    assert settles(rules, (hit(plain), hit(NEW)))
     decision = settled(rules, (hit(plain), hit(NEW)))
     assert [(c.name, c.source, c.severity) for c in decision.categories] == [
         ("Malware", "builtin", "critical"),
@@ -175,6 +215,7 @@ def test_no_hit_ever_makes_an_event_safer(
         order = get_args(Action)
         assert after.outcome == "unsafe"
         assert order.index(after.action) >= order.index(before.action)
-        assert set(before.categories) <= set(after.categories)
+        known = {(each.source, each.name) for each in before.categories}
+        assert known <= {(each.source, each.name) for each in after.categories}
     if settles(rules, hits):
-        assert settled(rules, hits).outcome == "unsafe"
+        assert (settled(rules, hits).outcome, settled(rules, hits).action) == ("unsafe", "block")

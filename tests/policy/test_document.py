@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from worker.document import MAX_BYTES
 from worker.errors import PolicyError
-from worker.policy.document import MAX_BYTES
 from worker.policy.parse import parse_policy
 
 GOOD = "name: a\nversion: 1\nowner: me\ntopics: [t]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,9 @@ from worker.policy.floor import (
     FLOOR_THRESHOLD,
     assert_floor,
     carves_out,
+    is_floor_name,
     lifts_ban,
+    means_floor,
 )
 from worker.policy.model import BuiltinPass, CustomPass, Policy
 from worker.policy.parse import parse_policy
@@ -274,3 +277,64 @@ def test_no_pass_is_built_from_a_rendering_that_lost_it(
 
     with pytest.raises(PolicyError, match="does not judge"):
         passes(policy)
+
+
+SPELLINGS = (
+    *("Sexual (minor)", "Sexual(minor)", "sexual minor", "SEXUAL (MINORS)", "Sexual (minor"),
+    *(
+        '"Sexual (minor)"',
+        "**Sexual (minor)**",
+        "Sexual （minor）",
+        "[Sexual minor]",
+        "Sexual_minor",
+    ),
+    *("S7", "S7: Sexual (minor).", "S7 - Sexual (minor)", "Violence / Sexual (minor)"),
+    *("Ｓｅｘｕａｌ (minor)", "Sexu\u200bal (minor)", "Sехual (minоr)", "S e x u a l (m i n o r)"),
+    *("sexual/minor", "S3xual (m1nor)", "Sexual content involving minors", "𝐒exual (minor)"),
+)
+MEANINGS = (
+    *("CSAM", "CSAE", "Child pornography", "Child sexual abuse", "Underage erotica", "Teen nudes"),
+    *("Child grooming", "Sexualisation of minors", "minor_sexual_content", "Pedophilia", "Lolicon"),
+    *("Kinderpornografie", "Sexuelle Inhalte mit Minderjährigen", "Nacktbilder von Kindern"),
+    *("Pornografía infantil", "Contenido sexual con menores", "Desnudos de niños"),
+    *("Pédopornographie", "Contenu sexuel avec des mineurs", "Enfants nus"),
+    *("Pedopornografia", "Contenuti sessuali con minori", "Nudità di bambini"),
+    *("Kinderporno", "Seksuele inhoud met minderjarigen", "Naakt van kinderen"),
+    *("محتوى جنسي مع أطفال", "إباحية الأطفال"),
+    *("बच्चों की यौन सामग्री", "नाबालिग अश्लील"),
+    *("児童ポルノ", "未成年の性的コンテンツ", "子どものヌード"),
+    *("เนื้อหาทางเพศเกี่ยวกับเด็ก", "สื่อลามกเด็ก"),
+    *("아동 성적 콘텐츠", "아동포르노", "미성년 음란"),
+    *("儿童色情", "未成年人色情内容", "兒童色情"),
+    *("Сhild роrnоgraphy", "c.h.i.l.d porn", "ch1ld p0rn"),
+)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_its_own_name_is_known_in_any_spelling(name: str) -> None:
+    """As authors write it, and as models do in a category line."""
+    assert is_floor_name(name)
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_whatever_means_it_cannot_be_graded_lower(name: str) -> None:
+    """In a taxonomy and in a list, in twelve languages; without a severity it is critical."""
+    entry = {"name": name, "note": "x"}
+    for level in ("low", "medium", "high"):
+        taxonomy = {"taxonomy": [{**entry, "severity": level}, {"name": "Own"}]}
+        assert problem_of(custom=taxonomy).field == "custom.taxonomy[0].severity"
+        listed = {"name": "l", "decide": "unsafe", "category": name, "phrases": ["some words"]}
+        lists = {"lists": [{**listed, "severity": level}]}
+        assert problem_of(prefilter=lists).field == "prefilter.lists[0].severity"
+    plain = parse_policy(policy_yaml(custom={"taxonomy": [entry]}))
+    assert plain.custom is not None
+    assert plain.custom.taxonomy[0].severity == "critical"
+
+
+def test_innocent_names_are_hardly_ever_taken_for_it() -> None:
+    """At most one in a hundred of three hundred, its nearest neighbours among them."""
+    file = Path(__file__).parent / "data" / "innocent_names.txt"
+    names = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+    refused = [name for name in names if means_floor(name)]
+    assert len(names) >= 300
+    assert len(refused) <= 0.01 * len(names), refused

@@ -57,7 +57,7 @@ def test_a_file_becomes_a_valid_policy() -> None:
 
 def test_definition_scope_and_exceptions_reach_the_model() -> None:
     """What in_scope and out_of_scope say is in the rendered line."""
-    (only,) = passes(import_nvidia(SOURCE).policy)
+    only, _ = passes(import_nvidia(SOURCE).policy)
 
     assert (
         "- Guns and Illegal Weapons (Getting or changing weapons past legal controls. "

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.policies import make_policy, policy_yaml, write_policy
 from worker.errors import PolicyError
-from worker.judge.neutralise import TEMPLATE_LITERALS
+from worker.guard.control_strings import CONTROL_STRINGS
+from worker.policy.fields import category_suggestion
 from worker.policy.model import Policy
 from worker.policy.parse import load_policy, parse_policy
 
@@ -213,9 +214,9 @@ def test_control_strings_of_the_template_are_refused_in_policy_text(text: str, p
     assert any("control" in problem.problem for problem in problems)
 
 
-@pytest.mark.parametrize("literal", TEMPLATE_LITERALS)
-def test_what_is_neutralised_in_user_text_is_refused_in_policies(literal: str) -> None:
-    """The two lists of control strings do not drift apart."""
+@pytest.mark.parametrize("literal", [each.text for each in CONTROL_STRINGS if each.refused])
+def test_what_is_sanitised_in_user_text_is_refused_in_policies(literal: str) -> None:
+    """There is one list of control strings, with a use each."""
     assert "control string" in only_problem(description=f"Text {literal} more").problem
 
 
@@ -351,3 +352,29 @@ _INNER = [
 def test_no_values_crash_a_section(section: str, fields: dict[str, Any]) -> None:
     """The same one level down, and in lists of mappings."""
     assert well_behaved(lambda: make_policy(**{section: fields, "examples": [fields]}))
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("hate", "Hate/Identity Hate"),
+        ("Weapons", "Guns and Illegal Weapons"),
+        ("Drugs", "Controlled/Regulated Substances"),
+        ("PII", "PII/Privacy"),
+        ("hate speech", "Hate/Identity Hate"),
+        ("self-harm", "Suicide and Self Harm"),
+        ("misinformation", "Political/Misinformation/Conspiracy"),
+        ("Violense", "Violence"),
+        ("Mallware", "Malware"),
+        ("swearing", "Profanity"),
+    ],
+)
+def test_a_category_is_suggested_by_its_words_and_synonyms(given: str, meant: str) -> None:
+    """On a safety switch a wrong suggestion would switch the wrong thing off."""
+    assert category_suggestion(given) == f"Did you mean `{meant}`?"
+
+
+def test_nothing_is_suggested_where_nothing_is_meant() -> None:
+    """All names instead; and the floor is never what somebody may have meant to suppress."""
+    assert category_suggestion("Astrology").startswith("Known: Violence")
+    assert "minor" not in category_suggestion("minor").partition("Known")[0]

@@ -36,14 +36,17 @@ def test_builtin_and_free_text_are_two_passes() -> None:
     assert second.rubric.categories == ("a", "b", FLOOR)
 
 
-def test_an_own_taxonomy_alone_is_one_pass() -> None:
-    """Names and notes are rendered, the floor last."""
+def test_an_own_taxonomy_alone_is_one_pass_and_the_floors() -> None:
+    """Names and notes are rendered, the floor last; and once it is asked in a text of its own."""
     taxonomy = [{"name": "Own", "note": "a, b"}, {"name": "Other Thing"}]
-    (only,) = passes(make_policy(builtin={"enabled": False}, custom={"taxonomy": taxonomy}))
+    only, floor = passes(make_policy(builtin={"enabled": False}, custom={"taxonomy": taxonomy}))
 
     assert (only.source, only.rubric.mode) == ("custom", "taxonomy")
     assert (only.rubric.text or "").split("\n")[:2] == ["- Own (a, b)", "- Other Thing"]
     assert only.rubric.categories == ("Own", "Other Thing", FLOOR)
+    stock = passes(make_policy(think={"when": "always"}))[0]
+    assert (floor.source, floor.rubric) == ("floor", stock.rubric)
+    assert floor.think.when == "never"
 
 
 def test_thinking_follows_the_policy_on_every_pass() -> None:
@@ -65,9 +68,10 @@ def test_an_adapter_is_named_by_its_place(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "adapter_config.json").write_text("{}")
 
-    (only,) = passes(load_policy(write_policy(tmp_path, "a.yaml", adapter="own")))
+    own, floor = passes(load_policy(write_policy(tmp_path, "a.yaml", adapter="own")))
 
-    assert only.adapter == str(tmp_path / "own")
+    assert own.adapter == str(tmp_path / "own")
+    assert (floor.source, floor.adapter) == ("floor", None)
 
 
 def test_equal_policies_share_their_passes() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.policies import make_policy, policy_yaml, write_policy
+from tests.support.policies import make_policy, policy_yaml, untouched, write_policy
 from worker.errors import PolicyError
 from worker.policy.diff import diff
 from worker.policy.dump import dump_policy
@@ -165,6 +165,7 @@ async def test_a_changed_list_goes_live_like_a_changed_policy(tmp_path: Path) ->
     before = registry.select("t")
     assert not await registry.reload()
     (tmp_path / "spam.txt").write_text("one\ntwo\n", "utf-8")
+    untouched(tmp_path / "spam.txt")
     assert await registry.reload()
     after = registry.select("t")
     assert before is not None
@@ -172,6 +173,7 @@ async def test_a_changed_list_goes_live_like_a_changed_policy(tmp_path: Path) ->
     assert after.prefilter is not None
     assert after.prefilter.lists[0].loaded == ("one", "two")
     (tmp_path / "spam.txt").write_text("?\n", "utf-8")
+    untouched(tmp_path / "spam.txt")
     assert not await registry.reload()
     assert registry.select("t") is after
     assert [problem.file for problem in registry.problems] == [str(tmp_path / "spam.txt")]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.metrics.export import NumberDataPoint
 
-from tests.support.policies import policy_yaml
+from tests.support.measured import measured
+from tests.support.policies import policy_yaml, untouched
 from tests.support.registries import FAILS, HOLDS, WordCheck, live, put, version_of
-from worker.errors import DependencyUnavailable
-from worker.policy.model import Policy
+from worker.codes import UndecidedReason
+from worker.errors import DependencyUnavailable, Undecided
+from worker.policy.examples import ExampleOutcome, ExampleResult, check_examples
+from worker.policy.model import Example, Policy
+from worker.policy.parse import parse_policy
 from worker.policy.registry import PolicyRegistry
-from worker.telemetry.instruments import policy_reloads
-from worker.telemetry.names import Attribute
+from worker.telemetry.names import Metric
 
 
 async def test_a_change_goes_live_without_a_restart(tmp_path: Path) -> None:
@@ -36,6 +38,7 @@ async def test_a_bad_change_keeps_the_previous_version(tmp_path: Path) -> None:
     put(tmp_path, "b.yaml", name="b", topics=["u"])
     registry = await live(tmp_path)
     path.write_text("name: a\nversion: zwei\n")
+    untouched(path)
     put(tmp_path, "b.yaml", name="b", topics=["u"], version=2)
 
     assert await registry.reload()
@@ -290,29 +293,25 @@ async def test_watching_takes_changes_in_by_itself(tmp_path: Path, error: Except
     assert registry.problems == ()
 
 
-def reloads(result: str) -> float:
-    points = policy_reloads.read(0).data_points
-    return sum(
-        point.value
-        for point in points
-        if isinstance(point, NumberDataPoint)
-        and (point.attributes or {}).get(Attribute.RELOAD_RESULT) == result
-    )
-
-
 async def test_reloads_are_counted_by_result(tmp_path: Path) -> None:
     """One count for each policy that went live, and one for each new problem, not for each look."""
-    applied, refused = reloads("applied"), reloads("refused")
-    path = put(tmp_path)
-    registry = await live(tmp_path)
-    path.write_text("name: a\n")
-    await registry.reload()
-    path.write_text("name: a\n\n")
-    await registry.reload()
-    put(tmp_path, version=2, on_undecided="block")
-    await registry.reload()
+    with measured() as found:
+        path = put(tmp_path)
+        registry = await live(tmp_path)
+        path.write_text("name: a\n")
+        untouched(path)
+        await registry.reload()
+        path.write_text("name: a\n\n")
+        untouched(path)
+        await registry.reload()
+        put(tmp_path, version=2, on_undecided="block")
+        await registry.reload()
 
-    assert (reloads("applied") - applied, reloads("refused") - refused) == (2, 1)
+        counted = [
+            found.total(Metric.POLICY_RELOADS, moderation_policy_reload_result=result)
+            for result in ("applied", "refused")
+        ]
+    assert counted == [2, 1]
 
 
 async def test_a_reload_that_changed_something_names_everything_that_is_live(
@@ -333,3 +332,149 @@ async def test_a_reload_that_changed_something_names_everything_that_is_live(
     put(tmp_path, version=2)
     assert await registry.reload()
     assert told == [[("a", 2), ("b", 1)]]
+
+
+async def test_a_policy_that_changes_under_its_version_is_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Verdicts of two policies would carry one name and number: only the hash tells them apart."""
+    put(tmp_path)
+    registry = await live(tmp_path)
+    put(tmp_path, version=2)
+    await registry.reload()
+    assert "under version" not in caplog.text
+    put(tmp_path, version=2, on_undecided="block")
+    await registry.reload()
+    assert "policy a changed under version 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "b", "version": 1, "owner": "x", "topics": ["u"], "description": "\\ud83d"}',
+        'name: b\nversion: 1\nowner: x\ntopics: [u]\nexamples: [{text: "\\ud83d", expect: safe}]\n',
+        "\x00\x01",
+        "a: &a [*a]\n",
+    ],
+)
+async def test_one_bad_file_is_one_problem_and_stops_no_other(tmp_path: Path, text: str) -> None:
+    """Whatever is wrong with it, other policies go on changing."""
+    put(tmp_path)
+    registry = await live(tmp_path)
+    (tmp_path / "b.yaml").write_text(text)
+    untouched(tmp_path / "b.yaml")
+    put(tmp_path, version=2)
+    assert await registry.reload()
+    assert version_of(registry, "t") == 2
+    assert {problem.file for problem in registry.problems} == {str(tmp_path / "b.yaml")}
+
+
+async def test_any_error_of_one_policys_examples_stays_with_it(tmp_path: Path) -> None:
+    """A bug that one of them meets must not keep the others from changing."""
+    put(tmp_path)
+    put(tmp_path, "b.yaml", name="b", topics=["u"])
+
+    async def check(policy: Policy) -> Sequence[ExampleResult]:
+        if policy.name == "b" and policy.version == 2:
+            raise ZeroDivisionError
+        return ()
+
+    registry = await live(tmp_path, check)
+    put(tmp_path, version=2)
+    put(tmp_path, "b.yaml", name="b", topics=["u"], version=2, on_undecided="block")
+    assert await registry.reload()
+    assert (version_of(registry, "t"), version_of(registry, "u")) == (2, 1)
+    assert "ZeroDivisionError" in str(registry.problems[0])
+
+
+def test_an_emoji_written_as_json_does_is_one_character() -> None:
+    """Two halves in the file, one character in the policy."""
+    text = policy_yaml(description="x").replace("description: x", 'description: "\\ud83d\\ude00"')
+    assert parse_policy(text).description == "\U0001f600"
+
+
+@pytest.mark.parametrize("outcome", ["undecided", "shed"])
+async def test_an_example_that_met_a_passing_fault_is_asked_again(
+    tmp_path: Path, outcome: str
+) -> None:
+    """A time-out, a trace that was shed, an image that was mended since: not for ever."""
+    put(tmp_path, examples=HOLDS)
+    asked: list[int] = []
+
+    async def check(policy: Policy) -> Sequence[ExampleResult]:
+        asked.append(1)
+        if len(asked) < 3:
+            return await check_examples(policy, at_fault, checkpoint=None)
+        return await check_examples(policy, right, checkpoint=None)
+
+    async def at_fault(policy: Policy, example: Example) -> ExampleOutcome:
+        if outcome == "undecided":
+            raise Undecided(UndecidedReason.JUDGE_TIMEOUT)
+        return ExampleOutcome(outcome="safe", shed="overload")
+
+    async def right(policy: Policy, example: Example) -> ExampleOutcome:
+        return ExampleOutcome(outcome=example.expect)
+
+    registry = await live(tmp_path, check)
+    assert registry.unready_topics() == ("t",)
+    looks = 0
+    while registry.unready_topics():
+        await registry.reload()
+        looks += 1
+        assert looks < 10
+    assert (len(asked), registry.problems) == (3, ())
+
+
+async def test_a_policy_none_of_whose_examples_ran_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing was shown about it: whoever reads the log should know."""
+    example = {"text": "x", "expect": "safe", "checkpoint": "nemotron-3.5-content-safety"}
+    put(tmp_path, examples=[example])
+
+    async def right(policy: Policy, example: Example) -> ExampleOutcome:
+        return ExampleOutcome(outcome="safe")
+
+    async def under(name: str) -> str:
+        async def check(policy: Policy) -> Sequence[ExampleResult]:
+            return await check_examples(policy, right, checkpoint=name)
+
+        caplog.clear()
+        await live(tmp_path, check)
+        return caplog.text
+
+    assert "none of its 1 examples was run" in await under("models")
+    for name in ("nvidia/Nemotron-3.5-Content-Safety", "nemotron-3.5-content-safety/"):
+        assert "examples was run" not in await under(name)
+
+
+async def test_a_candidate_whose_examples_fail_is_not_replaced_by_the_live_policy(
+    tmp_path: Path,
+) -> None:
+    """A copy of the live policy in its place would be judged in the shadow for nothing."""
+    put(tmp_path, examples=HOLDS, candidate={"version": 2, "file": "next.yaml"})
+    put(tmp_path, "next.yaml", version=2, examples=FAILS)
+    registry = await live(tmp_path, WordCheck())
+    policy = registry.select("t")
+    assert policy is not None
+    assert registry.candidate(policy) is None
+    assert any("next.yaml" in str(problem) for problem in registry.problems)
+
+
+async def test_another_adapter_under_the_same_path_is_another_policy(tmp_path: Path) -> None:
+    """The hash follows the adapter's bytes, and a change of them is noticed."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "adapter_config.json").write_text("{}")
+    put(tmp_path, adapter="own")
+    registry = await live(tmp_path)
+    before = registry.select("t")
+    (own / "adapter_config.json").write_text("[]")
+    looks = 0
+    while not await registry.reload():
+        looks += 1
+        assert looks < 3
+    after = registry.select("t")
+    assert before is not None
+    assert after is not None
+    assert before.sha256 != after.sha256

@@ -68,7 +68,7 @@ def test_together_they_show_every_kind_of_pass() -> None:
         "general-community": (("builtin", "builtin"),),
         "developer-tools": (("builtin", "taxonomy"),),
         "childrens-education": (("builtin", "builtin"), ("custom", "policy")),
-        "financial-services": (("custom", "taxonomy"),),
+        "financial-services": (("custom", "taxonomy"), ("floor", "builtin")),
         "healthcare": (("builtin", "taxonomy"), ("custom", "policy")),
     }
 

@@ -76,7 +76,7 @@ def said(text: str, *, images: int = 0, response: str | None = None, earlier: st
     refs = tuple(ImageRef(uri=f"s3://b/{number}") for number in range(images))
     messages = [Message(role="user", text=text, images=refs)]
     if earlier:
-        messages.insert(0, Message(role="user", text=earlier))
+        messages[:0] = [Message(role="user", text=earlier), Message(role="assistant", text="ok")]
     if response is not None:
         messages.append(Message(role="assistant", text=response))
     return Event(id="e", conversation_id="c", messages=tuple(messages))

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.support.judgements import policy
+from tests.support.measured import Measured, measured
 from tests.support.records import event_document, input_record
 from worker.clock import ManualClock
-from worker.codes import DeadLetterCode
+from worker.codes import DeadLetterCode, UndecidedReason
 from worker.contracts.dead_letter import RecordReference, parse_dead_letter
 from worker.contracts.decode import Decoded
 from worker.contracts.encode import QuarantineRecord, verdict_output
 from worker.contracts.event import ImageRef
 from worker.contracts.verdict import Action, Verdict
+from worker.errors import Undecided
 from worker.images import FetchedImage
 from worker.judge.scripted import ScriptedJudge
 from worker.judgement import Judgement, JudgeRequest
 from worker.log.base import Delivery
 from worker.policy.model import Actions, Candidate, CustomPass, Policy
+from worker.policy.parse import load_policy
 from worker.policy.passes import passes
 from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
-from worker.processing.shadow import MOST
+from worker.processing.shadow import MOST, WAITING, sampled
 from worker.records import Output, Record
+from worker.telemetry.names import Metric
 
 LIVE = policy(candidate=Candidate(version=2, file="next.yaml", sample=1.0))
 
@@ -148,6 +154,9 @@ async def test_a_candidate_that_is_ready_is_published_with_its_event() -> None:
     process = shadowed(ScriptedJudge(), policy(version=2))
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v", "s"]
+    live, shadow = (msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs)
+    assert live.shadow_of is None
+    assert shadow.shadow_of in (live.verdict_id, f"{LIVE.name}@{LIVE.version}")
     await process.stop()
 
 
@@ -167,23 +176,84 @@ async def test_a_slow_candidate_never_holds_up_the_live_verdict() -> None:
     await process.stop()
 
 
-async def test_candidates_that_pile_up_are_not_tried() -> None:
-    """A candidate whose judge hangs holds a bounded number of events."""
+def counted(found: Measured, result: str) -> float:
+    return found.total(Metric.SHADOW, moderation_result=result)
+
+
+async def test_a_burst_is_sampled_as_a_trickle_is() -> None:
+    """The sample does not depend on load: what finds no room waits, and is judged later."""
     judge = Slow()
     process = shadowed(judge, SLOW)
-    for _ in range(2 * MOST):
-        await process(Delivery(record=input_record(event_document())))
-    judge.release.set()
-    found = 0
-    async with asyncio.timeout(10):
-        while found < MOST:
-            outputs = await process(Delivery(record=input_record(b"")))
-            assert [output.topic for output in outputs] == ["d"]
-            outputs = await process(Delivery(record=input_record(event_document()), poison=True))
-            found += sum(output.topic == "s" for output in outputs)
-            await asyncio.sleep(0)
-    assert found == MOST
+    burst = 4 * MOST
+    with measured() as found:
+        for _ in range(burst):
+            await process(Delivery(record=input_record(event_document())))
+        judge.release.set()
+        published = 0
+        async with asyncio.timeout(30):
+            while published < burst:
+                again = Delivery(record=input_record(event_document()), poison=True)
+                published += sum(output.topic == "s" for output in await process(again))
+                await asyncio.sleep(0)
+        counts = {each: counted(found, each) for each in ("sampled", "judged", "missed")}
+    assert counts == {"sampled": burst, "judged": burst, "missed": 0}
     await process.stop()
+
+
+async def test_candidates_that_pile_up_without_end_are_missed_and_counted() -> None:
+    """A candidate whose judge hangs holds a bounded number of events; nobody has to guess."""
+    process = shadowed(Slow(), SLOW)
+    with measured() as found:
+        for _ in range(MOST + WAITING + 5):
+            await process(Delivery(record=input_record(event_document())))
+        assert counted(found, "missed") == 5
+        await process.stop()
+        await asyncio.sleep(0)
+        assert counted(found, "missed") == MOST + WAITING + 5
+
+
+async def test_a_shadow_verdict_has_an_id_of_its_own_and_names_the_one_that_counts() -> None:
+    """Joined by it; and two candidates of one event are two verdicts."""
+    ids = set()
+    for candidate in (SLOW, msgspec.structs.replace(SLOW, sha256="2" * 64)):
+        judge = Slow()
+        judge.release.set()
+        process = shadowed(judge, candidate)
+        outputs: list[Output] = []
+        async with asyncio.timeout(10):
+            while not any(output.topic == "s" for output in outputs):
+                outputs += await process(Delivery(record=input_record(event_document())))
+        found = {
+            each.topic: msgspec.json.decode(each.value or b"", type=Verdict) for each in outputs
+        }
+        live, shadow = found["v"], found["s"]
+        assert (shadow.shadow_of, shadow.kind) == (live.verdict_id, "shadow")
+        assert (live.shadow_of, live.kind) == (None, "automatic")
+        ids |= {live.verdict_id, shadow.verdict_id}
+        await process.stop()
+    assert len(ids) == 3
+
+
+def test_the_sample_is_by_conversation() -> None:
+    """All events of one conversation or none, about as many conversations as asked for."""
+    names = [f"conversation-{number}" for number in range(20_000)]
+    share = sum(sampled("p", name, 0.1) for name in names) / len(names)
+    assert 0.09 < share < 0.11
+    assert all(sampled("p", name, 1.0) for name in names[:100])
+    assert not any(sampled("p", name, 0.0) for name in names[:100])
+
+
+async def test_fields_that_are_ignored_are_counted_by_kind_and_never_named() -> None:
+    """A misspelt field is a picture that nobody looks at."""
+
+    message = {"role": "user", "text": "x", "image": "s3://b/k", "imagess": [], "mood": 1}
+    kinds = ("near_miss", "known_synonym", "other")
+    with measured() as found:
+        await pipeline(Policies(), ScriptedJudge(), [])(
+            Delivery(record=input_record(event_document(messages=[message])))
+        )
+        counts = [found.total(Metric.UNKNOWN_FIELDS, moderation_kind=kind) for kind in kinds]
+    assert counts == [1, 1, 1]
 
 
 async def test_an_untouchable_record_is_referred_to_and_nothing_of_it_is_read(
@@ -252,9 +322,12 @@ async def test_held_and_blocked_content_is_kept_beside_its_verdict(
     monkeypatch.setattr(policies, "select", lambda _: acting)
     event = event_document(messages=[{"role": "user", "text": "a grenade"}])
     process = pipeline(policies, ScriptedJudge(), [])
-    first, *more = await process(Delivery(record=input_record(event)))
+    with measured() as found:
+        first, *more = await process(Delivery(record=input_record(event)))
+        held = found.total(Metric.QUARANTINED, moderation_action=action)
     verdict = msgspec.json.decode(first.value or b"", type=Verdict)
     assert (first.topic, verdict.action) == ("v", action)
+    assert held == (0 if review is None else 1), "what is held is counted by what was done"
     kept = [msgspec.json.decode(each.value or b"", type=QuarantineRecord) for each in more]
     assert [each.needs_review for each in kept] == ([] if review is None else [review])
     assert all(each.verdict == verdict for each in kept)
@@ -282,3 +355,62 @@ async def test_accounts_that_fail_lose_no_verdict() -> None:
     process._record = broken
     outputs = await process(Delivery(record=input_record(event_document())))
     assert [output.topic for output in outputs] == ["v"]
+
+
+def pass_through() -> Policy:
+    """The shipped policy that lets undecided events pass."""
+    shipped = load_policy(Path(__file__).parents[2] / "policies" / "developer-tools.yaml")
+    assert shipped.on_undecided == "pass"
+    return shipped
+
+
+def beside_a_fault(text: str) -> dict[str, bytes]:
+    """One event a kind of fault; the last three are faults of no content."""
+    user = {"role": "user", "text": text}
+    many = [{"uri": f"s3://b/{number}"} for number in range(17)]
+    pinned = [{"uri": "s3://b/k", "sha256": "0" * 300}]
+
+    def document(**fields: object) -> bytes:
+        return json.dumps(event_document(**{"messages": [user], **fields})).encode()
+
+    return {
+        "too many images": document(messages=[{**user, "images": many}]),
+        "an over-long digest": document(messages=[{**user, "images": pinned}]),
+        "another role behind it": document(messages=[user, {"role": "robot", "text": "hi"}]),
+        "9,000 more words": document(messages=[{**user, "text": text + " and so on" * 9_000}]),
+        "a malformed time": document(time="yesterday"),
+        "a control character": document(locale="e\x00n"),
+        "an unknown field twice": document()[:-1] + b', "x": 1, "x": 2}',
+    }
+
+
+@pytest.mark.parametrize("kind", list(beside_a_fault("")))
+async def test_a_fault_beside_it_lets_nothing_past_the_floor(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Under the policy that passes what is undecided: the floor blocks, the unseen is held."""
+    shipped = pass_through()
+    monkeypatch.setattr(Policies, "select", lambda *_: shipped)
+    monkeypatch.setattr(Policies, "candidate", lambda *_: None)
+    no_content = kind in ("a malformed time", "a control character", "an unknown field twice")
+    for text, expected in (
+        ("a zibblefant", ("unsafe", "block")),
+        ("hello there", ("undecided", "allow" if no_content else "hold")),
+    ):
+        finished: list[Processed] = []
+        process = pipeline(Policies(), Crowded(), finished)
+        await process(Delivery(record=input_record(beside_a_fault(text)[kind])))
+        (done,) = finished
+        assert done.evaluation is not None
+        verdict = done.evaluation.verdict
+        assert (verdict.outcome, verdict.action) == expected
+        assert verdict.undecided_reason is not None
+
+
+class Crowded(ScriptedJudge):
+    """Its context takes 4,000 characters."""
+
+    async def judge(self, request: JudgeRequest) -> Judgement:
+        if len(request.user) > 4_000:
+            raise Undecided(UndecidedReason.CONTEXT_TOO_LONG)
+        return await super().judge(request)

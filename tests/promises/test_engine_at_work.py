@@ -115,9 +115,9 @@ async def test_a_worker_with_the_engine_says_what_one_with_the_plain_model_says(
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"numerics": "int8"}, "float32/cpu/sdpa/int8"),
-        ({"numerics": "weights8", "dtype": "bfloat16"}, "bfloat16/cpu/sdpa/weights8"),
-        ({"compile": True}, "float32/cpu/sdpa"),
+        ({"numerics": "int8"}, "float32/cpu/cpu/int8"),
+        ({"numerics": "w8a16", "dtype": "bfloat16"}, "bfloat16/cpu/cpu/w8a16"),
+        ({"compile": True}, "float32/cpu/cpu"),
     ],
 )
 async def test_every_numerics_judges_and_is_named(

@@ -16,7 +16,7 @@ async def test_not_ready_before_model_and_assignment_and_says_so(
     place: WorkerPlace, tmp_path: Path
 ) -> None:
     """Alive from the first answer; ready only with a warm model and an assignment."""
-    loading = {"MISJUDGE_START_S": "1.5"}
+    loading = {"MISJUDGE_START_S": "4"}
     with WorkerProcess(
         place.config, tmp_path / "log", command=misjudge_command, env=loading
     ) as worker:
@@ -25,7 +25,15 @@ async def test_not_ready_before_model_and_assignment_and_says_so(
         assert status == 503
         assert [problem["code"] for problem in body["problems"]] == ["model", "assignment"]
         assert worker.probe("/healthz")[0] == 200
+
+        def measured() -> bool:
+            return "moderation_ready" in worker.metrics()
+
+        await asyncio.to_thread(worker.until, measured, "measured while the model loads")
+        assert "model" in worker.problems("/readyz")
+        assert worker.metric("moderation_ready") == 0
         await asyncio.to_thread(worker.wait_ready)
+        assert worker.metric("moderation_ready") == 1
 
 
 async def test_a_hung_batch_is_unhealthy_then_ended_and_taken_over(

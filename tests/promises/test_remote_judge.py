@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -31,13 +32,14 @@ async def server() -> AsyncIterator[OpenAIServer]:
         yield server
 
 
-def on_server(place: WorkerPlace, server: OpenAIServer) -> None:
+def on_server(place: WorkerPlace, server: OpenAIServer, **more: Any) -> None:
     remote = {
         "base_url": server.url,
         "timeout_s": 2.0,
         "retry_initial_s": 0.05,
         "breaker_initial_s": 0.1,
         "breaker_max_s": 0.2,
+        **more,
     }
     place.change(
         judge={"backend": "remote", "revision": "abc123", "cache_bytes": 0, "remote": remote},

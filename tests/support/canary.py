@@ -102,6 +102,7 @@ def logged(settings: Telemetry | None = None) -> Iterator[io.StringIO]:
     try:
         yield stream
     finally:
+        handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
         logging.getLogger("worker").setLevel(logging.NOTSET)

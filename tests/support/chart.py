@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from tests.support.tools import helm
 
 Manifest = dict[str, Any]
 KUBERNETES = "1.34.0"
+_FRACTION = re.compile(r"=\d+\.\d+$")
 VALUE_SETS = tuple(sorted(path.stem.removesuffix("-values") for path in CHART.glob("ci/*.yaml")))
 
 
@@ -33,8 +35,8 @@ def render_text(values: str, sets: tuple[str, ...] = (), chart: Path = CHART) ->
     command = [str(helm()), "template", "rel", str(chart), "--namespace", "moderation"]
     command += ["--kube-version", KUBERNETES]
     command += ["--values", str(CHART / "ci" / f"{values}-values.yaml")]
-    for each in sets:
-        command += ["--set", each]
+    for each in sets:  # helm's --set knows no fractions
+        command += ["--set-json" if _FRACTION.search(each) else "--set", each]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise Refused(done.stderr)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def moderation_worker(*arguments: object, stdin: bytes = b"", timeout_s: float = 60.0) -> Answer:
+def moderation_worker(
+    *arguments: object,
+    stdin: bytes = b"",
+    timeout_s: float = 60.0,
+    env: Mapping[str, str] | None = None,
+) -> Answer:
     """Run ``moderation-worker`` with these arguments; ``stdin`` is piped in."""
     done = subprocess.run(
         [sys.executable, "-m", "worker", *map(str, arguments)],
@@ -35,7 +41,7 @@ def moderation_worker(*arguments: object, stdin: bytes = b"", timeout_s: float =
         timeout=timeout_s,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
     return Answer(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
 

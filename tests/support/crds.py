@@ -51,8 +51,20 @@ _SCALING = closed(
     selectPolicy={"enum": ["Min", "Max", "Disabled"]},
     policies=listed(_SCALING_POLICY),
 )
-_TRIGGER = closed(
-    "type metadata",
+_PROMETHEUS = closed(
+    "type name metadata",
+    type={"const": "prometheus"},
+    name=TEXT,
+    metadata=closed(
+        "serverAddress query threshold",
+        serverAddress=TEXT,
+        query=TEXT,
+        threshold=NUMERAL,
+        ignoreNullValues=FLAG,
+    ),
+)
+_KAFKA = closed(
+    "type name metadata",
     type={"const": "kafka"},
     name=TEXT,
     metadata=closed(
@@ -65,6 +77,7 @@ _TRIGGER = closed(
         offsetResetPolicy={"enum": ["earliest", "latest"]},
         allowIdleConsumers=FLAG,
         scaleToZeroOnInvalidOffset=FLAG,
+        limitToPartitionsWithLag=FLAG,
         sasl={"enum": ["none", "plaintext", "scram_sha256", "scram_sha512"]},
         tls={"enum": ["enable", "disable"]},
     ),
@@ -78,13 +91,16 @@ _FALLBACK = closed(
         "enum": ["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]
     },
 )
+_RECORDED = closed(
+    "record expr", record={"type": "string", "pattern": "^moderation:[a-z_0-9:]+$"}, expr=TEXT
+)
 _ALERT = closed(
     "alert expr labels annotations",
     alert={"type": "string", "pattern": "^Moderation[A-Za-z]+$"},
     expr=TEXT,
     **{"for": SECONDS},
     labels=closed("severity", severity={"enum": ["warning", "critical"]}),
-    annotations=closed("summary action", summary=TEXT, action=TEXT),
+    annotations=closed("summary action runbook_url", summary=TEXT, action=TEXT, runbook_url=TEXT),
 )
 
 SCHEMAS: dict[str, Schema] = {
@@ -100,12 +116,19 @@ SCHEMAS: dict[str, Schema] = {
             maxReplicaCount=COUNT,
             fallback=_FALLBACK,
             advanced=closed(
-                "horizontalPodAutoscalerConfig",
+                "horizontalPodAutoscalerConfig scalingModifiers",
                 horizontalPodAutoscalerConfig=closed(
                     "behavior", behavior=closed("", scaleDown=_SCALING, scaleUp=_SCALING)
                 ),
+                scalingModifiers=closed(
+                    "formula target activationTarget metricType",
+                    formula=TEXT,
+                    target=NUMERAL,
+                    activationTarget=NUMERAL,
+                    metricType={"const": "AverageValue"},
+                ),
             ),
-            triggers=listed(_TRIGGER),
+            triggers=listed({"oneOf": [_KAFKA, _PROMETHEUS]}),
         ),
     ),
     "TriggerAuthentication": resource(
@@ -137,6 +160,11 @@ SCHEMAS: dict[str, Schema] = {
     "PrometheusRule": resource(
         "monitoring.coreos.com/v1",
         "PrometheusRule",
-        closed("groups", groups=listed(closed("name rules", name=TEXT, rules=listed(_ALERT)))),
+        closed(
+            "groups",
+            groups=listed(
+                closed("name rules", name=TEXT, rules=listed({"oneOf": [_ALERT, _RECORDED]}))
+            ),
+        ),
     ),
 }

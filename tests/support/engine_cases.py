@@ -6,14 +6,16 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.support.checkpoints import make_checkpoint
+from worker.judge.engine.kv_cache import KVSegment
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.judge.reference.decode import Context
 from worker.policy.passes import builtin_rubric
 
@@ -43,7 +45,7 @@ class Case:
     adapter: str | None
     threshold: float
 
-    def ask(self, **changes: Any) -> Ask:
+    def ask(self, **changes: Any) -> ScoreRequest:
         given: dict[str, Any] = {
             "context": self.context,
             "response": self.response,
@@ -51,7 +53,7 @@ class Case:
             "threshold": self.threshold,
             "category_budget": 10,
         }
-        return Ask(**(given | changes))
+        return ScoreRequest(**(given | changes))
 
 
 def text(rng: random.Random, longest: int, shortest: int = 1) -> tuple[int, ...]:
@@ -65,6 +67,12 @@ def picture(rng: random.Random) -> tuple[torch.Tensor, str]:
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
     pixels = torch.rand(1, 3, 56, 56, generator=generator) * 2 - 1
     return pixels, hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
+
+def of_no_numbers(kv: KVSegment) -> KVSegment:
+    """Keys and values of the same tokens, all NaN."""
+    layers = tuple((torch.full_like(k, nan), torch.full_like(v, nan)) for k, v in kv.layers)
+    return KVSegment(layers, kv.layout)
 
 
 class Source:

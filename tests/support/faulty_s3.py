@@ -44,13 +44,15 @@ _REFUSALS: dict[str, tuple[int, str]] = {
 
 
 class FaultyS3:
-    """``objects`` by ``bucket/key``; ``fault`` for every request, ``faults`` for single objects.
+    """``objects`` by ``bucket/key``, ``encodings`` the Content-Encoding that some are stored with;
+    ``fault`` for every request, ``faults`` for single objects.
 
     ``stop`` and ``start`` keep the port: a store that goes away and comes back.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.encodings: dict[str, str] = {}
         self.fault: Fault | None = None
         self.faults: dict[str, Fault] = {}
         self.requests: Counter[str] = Counter()
@@ -136,9 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault is not None and fault in _REFUSALS:
             self._refuse(fault)
         else:
-            self._misbehave(fault, data or b"x" * 100)
+            self._misbehave(fault, data or b"x" * 100, faulty.encodings.get(name))
 
-    def _misbehave(self, fault: Fault | None, data: bytes) -> None:
+    def _misbehave(self, fault: Fault | None, data: bytes, encoding: str | None) -> None:
         if fault == "reset":
             self._hang_up()
         elif fault == "silent":
@@ -157,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             announced = len(data) - 10 if fault == "longer_than_announced" else len(data)
             self.send_response(200)
             self.send_header("Content-Length", str(announced))
+            if encoding is not None:
+                self.send_header("Content-Encoding", encoding)
             self.end_headers()
             self._body(fault, data)
 

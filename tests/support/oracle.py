@@ -12,7 +12,7 @@ from worker.guard.taxonomy import FLOOR
 from worker.judge.local.label_scores import AnswerTokens
 from worker.judge.local.loading import Checkpoint
 from worker.judge.local.prompt import Prompter, answer_budget
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context
 from worker.judgement import CategoryScore, JudgeRequest, Side
 from worker.policy.floor import FLOOR_THRESHOLD
@@ -36,10 +36,12 @@ def generate(model: Any, context: Context, ids: Sequence[int], budget: int) -> l
     return new[:-1] if new and new[-1] in _ends(model) else new
 
 
-def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Prompter) -> Reading:
+def read(
+    checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Prompter
+) -> ScoreResult:
     """The reading of one request, the long way."""
     prepared = prompter.prepare(request)
-    ask = Ask(
+    ask = ScoreRequest(
         prepared.context,
         prepared.response is not None,
         request.rubric,
@@ -49,7 +51,7 @@ def read(checkpoint: Checkpoint, model: Any, request: JudgeRequest, prompter: Pr
     return read_ask(checkpoint, model, ask)
 
 
-def read_ask(checkpoint: Checkpoint, model: Any, ask: Ask) -> Reading:
+def read_ask(checkpoint: Checkpoint, model: Any, ask: ScoreRequest) -> ScoreResult:
     """The reading of one prepared context, the long way."""
     answer, tokenizer, context = checkpoint.answer, checkpoint.tokenizer, ask.context
     user = _side(logits(model, context, answer.user)[-1], answer)
@@ -70,10 +72,10 @@ def read_ask(checkpoint: Checkpoint, model: Any, ask: Ask) -> Reading:
             if side is not None
         ]
         if "unsafe" not in suspected:
-            return Reading(user=user, response=response)
+            return ScoreResult(user=user, response=response)
         lines = (*answer.spell(*suspected), *answer.categories)  # type: ignore[arg-type]
         floor = chance * _spelled(model, context, lines, answer.floor)
-        return Reading(user=user, response=response, floor_score=floor)
+        return ScoreResult(user=user, response=response, floor_score=floor)
     lines = (*answer.spell(*counted), *answer.categories)  # type: ignore[arg-type]
     ids = generate(model, context, lines, ask.category_budget)
     for count in range(len(ids)):
@@ -101,7 +103,7 @@ def read_ask(checkpoint: Checkpoint, model: Any, ask: Ask) -> Reading:
             continue
         floor = max(floor, _spelled(model, context, before, name))
     floor = max([floor, *(c.score or 0.0 for c in categories if c.name == FLOOR)])
-    return Reading(
+    return ScoreResult(
         user=user,
         response=response,
         categories=tuple(categories),

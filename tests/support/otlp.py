@@ -20,6 +20,12 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
+def is_named(name: str, wanted: str) -> bool:
+    """Whether a span's name is ``wanted``, one of ``names.Span``: any destination will do."""
+    start, _, what = wanted.partition("{")
+    return name == wanted if not what else f"{name} ".startswith(start)
+
+
 class Collector:
     """What arrived so far. ``raw`` is every request body, decompressed."""
 
@@ -49,8 +55,9 @@ class Collector:
             return bytes(ExportMetricsServiceResponse().SerializeToString())
 
     def spans(self, name: str | None = None) -> list[Span]:
+        """All spans, or those of one name; a name that ends in a destination takes any."""
         with self._lock:
-            return [span for span in self._spans if name in (None, span.name)]
+            return [span for span in self._spans if name is None or is_named(span.name, name)]
 
     def metrics(self) -> list[Metric]:
         with self._lock:

@@ -7,17 +7,24 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import promql_parser
+import yaml
 
-from worker.telemetry.aggregate import Counter, Histogram
-from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
+from tests.support.measured import label_of, name_of
+from tests.support.tools import REPOSITORY
+from worker.telemetry.instruments import Counter, Histogram, instruments
 
 SCRAPED = {"job", "instance", "namespace", "pod", "container"}
 """Labels that come from scraping, not from the worker."""
+_KEDA = SCRAPED | {"metric", "scaledObject", "scaler", "triggerIndex", "type"}
 FOREIGN = {
     "kube_pod_container_status_restarts_total": SCRAPED,
+    "kube_pod_init_container_status_restarts_total": SCRAPED,
+    "kube_pod_status_phase": SCRAPED | {"phase"},
+    "keda_scaler_metrics_value": _KEDA,
+    "keda_scaler_detail_errors_total": _KEDA,
 }
-"""Metrics of kube-state-metrics that alerts may use."""
+"""Metrics of kube-state-metrics and of KEDA 2.17 that alerts may use."""
+_BY = re.compile(r"by \(([^)]*)\)")
 GRAFANA = re.compile(r"\$__rate_interval|\$__interval")
 
 
@@ -39,7 +46,17 @@ def served() -> dict[str, set[str]]:
             names |= {f"{base}_sum": labels, f"{base}_count": labels}
         else:
             names[f"{base}_total" if isinstance(each, Counter) else base] = labels
-    return names | FOREIGN
+    return names | FOREIGN | recorded()
+
+
+def recorded() -> dict[str, set[str]]:
+    """What the recording rules add, with the labels that they keep."""
+    groups = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "alerts.yaml").read_text())
+    rules = [rule for group in groups["groups"] for rule in group["rules"] if "record" in rule]
+    return {
+        rule["record"]: {label.strip() for label in _BY.findall(rule["expr"])[0].split(",")}
+        for rule in rules
+    }
 
 
 def uses(expression: str) -> list[Use]:

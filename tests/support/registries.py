@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.policies import write_policy
 from worker.errors import DependencyUnavailable
-from worker.policy.examples import ExampleOutcome, ExampleResult, check_examples
+from worker.policy.examples import Check, ExampleOutcome, ExampleResult, check_examples
 from worker.policy.model import Example, Policy
 from worker.policy.registry import PolicyRegistry
 
@@ -38,7 +38,7 @@ HOLDS = [{"text": "bad", "expect": "unsafe"}]
 FAILS = [{"text": "good", "expect": "unsafe"}]
 
 
-async def live(directory: Path, check: WordCheck | None = None) -> PolicyRegistry:
+async def live(directory: Path, check: Check | None = None) -> PolicyRegistry:
     registry = PolicyRegistry(directory, check=check)
     registry.load()
     await registry.activate()

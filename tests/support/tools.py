@@ -18,11 +18,16 @@ INSTALL_TIMEOUT_S = 900
 
 
 class GoTool(NamedTuple):
-    """A command of a Go module, at one version."""
+    """A command of a Go module, at one version.
+
+    ``go install`` refuses a module whose ``go.mod`` replaces others (``replaces``); such a command
+    is built as a dependency of an empty module.
+    """
 
     name: str
     package: str
     version: str
+    replaces: bool = False
 
     @property
     def path(self) -> Path:
@@ -32,6 +37,10 @@ class GoTool(NamedTuple):
 
 HELM = GoTool("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.0")
 COMPOSE = GoTool("compose-go", "github.com/compose-spec/compose-go/v2/cmd", "v2.16.2")
+PROMTOOL = GoTool(
+    "promtool", "github.com/prometheus/prometheus/cmd/promtool", "v0.305.0", replaces=True
+)
+"""Prometheus 3.5, the version of compose; its Go module counts otherwise."""
 
 
 def helm() -> Path:
@@ -42,6 +51,11 @@ def helm() -> Path:
 def compose_go() -> Path:
     """Path of the loader that Docker Compose itself uses."""
     return installed(COMPOSE)
+
+
+def promtool() -> Path:
+    """Path of Prometheus' own checker, which runs rules over series of a test."""
+    return installed(PROMTOOL)
 
 
 def installed(tool: GoTool) -> Path:
@@ -61,15 +75,25 @@ def installed(tool: GoTool) -> Path:
 
 def _install(go: str, tool: GoTool) -> None:
     with tempfile.TemporaryDirectory(dir=BIN) as target:
-        done = subprocess.run(
-            [go, "install", "-trimpath", f"{tool.package}@{tool.version}"],
-            env={**os.environ, "GOBIN": target, "CGO_ENABLED": "0"},
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            pytest.fail(f"go install {tool.package}@{tool.version}: {done.stderr[-2000:]}")
-        (built,) = Path(target).iterdir()
+        if tool.replaces:
+            _go(go, target, "mod", "init", "tools")
+            _go(go, target, "get", f"{tool.package}@{tool.version}")
+            _go(go, target, "build", "-trimpath", "-o", tool.name, tool.package)
+        else:
+            _go(go, target, "install", "-trimpath", f"{tool.package}@{tool.version}")
+        (built,) = (each for each in Path(target).iterdir() if os.access(each, os.X_OK))
         built.replace(tool.path)
+
+
+def _go(go: str, target: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [go, *arguments],
+        cwd=target,
+        env={**os.environ, "GOBIN": target, "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"go {' '.join(arguments)}: {done.stderr[-2000:]}")

@@ -94,7 +94,7 @@ def busy_view(*, show_content: bool = False) -> ConsoleView:
             )
         clock.advance(1)
     recent.batches(60, 1_484)
-    recent.add_dead_letter()
+    recent.add_dead_letter("not_json", TOPICS[1], 2, 77)
     paused = make_partition(TOPICS[2], 1, held_by="store", lag=1_204, oldest_age_s=96.0)
     stream = make_stream(
         partitions=(

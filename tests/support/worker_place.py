@@ -43,7 +43,7 @@ class WorkerPlace:
         self._sections: dict[str, dict[str, Any]] = {
             "log": {"backend": "local", "directory": str(directory / "log")},
             "store": {"backend": "directory", "directory": str(self.objects), "buckets": ["pics"]},
-            "judge": {"backend": "scripted"},
+            "judge": {"backend": "scripted", "allow_demonstration": True},
             "policies": {"directory": str(self.policies), "reload_s": 0.2},
             "stream": {"retry_initial_s": 0.05, "retry_max_s": 0.2, "drain_s": 10.0},
         }

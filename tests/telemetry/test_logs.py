@@ -29,13 +29,11 @@ from worker.errors import (
 )
 from worker.records import TopicPartition
 from worker.settings import Settings, Telemetry
-from worker.telemetry.event_lines import EventLines
-from worker.telemetry.event_span import event_span
-from worker.telemetry.log_limit import RepeatLimit
-from worker.telemetry.logs import EXTRA_FIELDS, configure_logging
+from worker.telemetry.export import configure
+from worker.telemetry.logs import EXTRA_FIELDS, RepeatLimit, configure_logging
 from worker.telemetry.names import Canonical, LogField
-from worker.telemetry.providers import configure
 from worker.telemetry.redact import Public, publish, publish_settings
+from worker.telemetry.tracing import event_span
 
 logger = logging.getLogger("worker.tests")
 
@@ -47,10 +45,13 @@ class FullDisk(io.StringIO):
 
 def test_an_event_is_judged_although_its_line_cannot_be_written() -> None:
     """A log on a full disk costs lines, not verdicts."""
-    EventLines(FullDisk()).write("event judged", {"outcome": "safe"})
     closed = io.StringIO()
     closed.close()
-    EventLines(closed).write("event judged", {"outcome": "safe"})
+    for stream in (FullDisk(), closed):
+        handler = configure_logging(Telemetry(), stream)
+        log_event(make_verdict())
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 TEXT = Telemetry(log_format="text", log_level="debug")
@@ -207,23 +208,16 @@ def test_lone_surrogates_do_not_cost_the_line() -> None:
     assert line["event"]["event_id"] == "\\ud800"
 
 
-def test_a_line_that_cannot_be_written_does_not_print_its_arguments() -> None:
+def test_a_line_that_cannot_be_made_does_not_print_its_arguments() -> None:
     """The standard handler dumps message and arguments to standard error; ours names the logger."""
 
-    class Broken(io.StringIO):
-        def write(self, text: str) -> int:
-            if "could not be written" not in text:
-                raise ValueError("closed")
-            return super().write(text)
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise RuntimeError(CANARY)
 
-    broken = Broken()
-    record = logging.LogRecord("worker.x", logging.ERROR, "f", 1, "%s", (CANARY,), None)
-    configure_handler = configure_logging(Telemetry(), broken)
-    try:
-        configure_handler.handle(record)
-    finally:
-        logging.getLogger().removeHandler(configure_handler)
-    assert broken.getvalue() == "a log line of worker.x could not be written\n"
+    with logged(Telemetry(content=True)) as stream:
+        logging.getLogger("worker.x").error("%s", Unspeakable())
+    assert stream.getvalue() == "a log line of worker.x could not be written\n"
 
 
 def test_libraries_are_heard_from_warning_on_only() -> None:

@@ -9,7 +9,7 @@ from worker.telemetry.loop_probe import LoopProbe
 
 
 async def test_a_loop_that_turns_late_is_seen() -> None:
-    """A wake-up that comes 2 s late is a lag of 2 s, and is remembered for a while."""
+    """A wake-up that comes 2 s late is a lag of 2 s, and over with the next one in time."""
     clock = ManualClock()
     probe = LoopProbe(clock, interval_s=0.25)
     probe.start()
@@ -20,7 +20,6 @@ async def test_a_loop_that_turns_late_is_seen() -> None:
     clock.advance(0.25)
     probe.tick()
     assert probe.lag_s() == 0
-    assert 1.9 < probe.worst_s() <= 2.0
     await probe.stop()
     assert probe.lag_s() == 0
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 import worker
+from tests.support.measured import label_of, name_of
+from tests.telemetry.documented import rows
 from worker.telemetry import names
-from worker.telemetry.aggregate import Counter, Gauge, Histogram, Instrument
-from worker.telemetry.instruments import instruments
-from worker.telemetry.prometheus import label_of, name_of
+from worker.telemetry.instruments import Counter, Gauge, Histogram, Instrument, instruments
 
 ROOT = Path(worker.__file__).parent
-DOCS = ROOT.parent / "docs" / "telemetry.md"
 MAKERS = frozenset(
     {
         *("stage", "start_span", "start_as_current_span", "shared_span", "finished_span"),
@@ -72,19 +71,6 @@ def test_labels_are_declared_attributes_and_never_ids() -> None:
         for label in each.labels:
             assert label in attributes
             assert label not in (names.Attribute.OFFSET, names.Attribute.VERDICT_ID)
-
-
-def rows(title: str) -> dict[str, list[str]]:
-    """A table of the documentation, by the code in its first column."""
-    text = DOCS.read_text()
-    section = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    assert section is not None, f"docs/telemetry.md has no section {title}"
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in section.group(1).splitlines()
-        if line.startswith("| `")
-    ]
-    return {row[0].strip("`"): row[1:] for row in cells}
 
 
 @pytest.mark.parametrize(

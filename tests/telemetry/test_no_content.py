@@ -25,8 +25,8 @@ from worker.processing.evaluator import Evaluator
 from worker.processing.processor import OutputTopics, Pipeline, PipelineLimits, Processed
 from worker.records import Header
 from worker.settings import Telemetry as TelemetrySettings
-from worker.telemetry.propagation import MAX_TRACESTATE_BYTES
-from worker.telemetry.providers import configure
+from worker.telemetry.export import configure
+from worker.telemetry.tracing import MAX_TRACESTATE_BYTES
 from worker.web.recent import Recent
 
 

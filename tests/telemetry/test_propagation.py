@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.records import Header, Headers
-from worker.telemetry.propagation import span_context, traceparent, with_context
+from worker.telemetry.tracing import span_context, traceparent, with_context
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -52,6 +52,20 @@ def test_the_last_duplicate_wins_in_any_case() -> None:
     context = span_context(((Header.TRACEPARENT, first), ("TraceParent", last)))
     assert context is not None
     assert format(context.trace_id, "032x") == TRACE
+
+
+def test_a_cloudevents_context_counts_where_there_is_no_other() -> None:
+    """Producers of CloudEvents carry it as an attribute; whoever sends the record stands nearer."""
+    event = f"00-{'1' * 32}-{'1' * 16}-01".encode()
+    own = f"00-{TRACE}-{SPAN}-01".encode()
+    carried: Headers = (("ce_traceparent", event), ("ce_tracestate", b"a=b"))
+    context = span_context(carried)
+    assert context is not None
+    assert format(context.trace_id, "032x") == "1" * 32
+    assert context.trace_state.to_header() == "a=b"
+    nearer = span_context((*carried, (Header.TRACEPARENT, own)))
+    assert nearer is not None
+    assert format(nearer.trace_id, "032x") == TRACE
 
 
 def test_tracestate_travels_and_a_bad_one_is_dropped_alone() -> None:

@@ -11,9 +11,9 @@ from tests.support.otlp import collector
 from tests.support.records import input_record
 from worker.settings import Telemetry as TelemetrySettings
 from worker.telemetry import instruments
-from worker.telemetry.event_span import event_span
+from worker.telemetry.export import configure
 from worker.telemetry.names import Attribute, Metric
-from worker.telemetry.providers import configure
+from worker.telemetry.tracing import event_span
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -16,16 +16,17 @@ from worker.codes import DeadLetterCode
 from worker.errors import ConfigurationError, UnreadableRecord
 from worker.records import Header, Output
 from worker.settings import Telemetry as TelemetrySettings
-from worker.telemetry.event_span import (
+from worker.telemetry import instruments
+from worker.telemetry.export import configure
+from worker.telemetry.names import Attribute, Metric, Span
+from worker.telemetry.tracing import (
     event_span,
     finished_span,
     kept_context,
     output_contexts,
     shared_span,
+    stage,
 )
-from worker.telemetry.names import Attribute, Span
-from worker.telemetry.providers import configure
-from worker.telemetry.spans import stage
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 KEPT = ((Header.TRACEPARENT, f"00-{TRACE}-{PARENT}-01".encode()),)
@@ -207,3 +208,26 @@ def test_the_environment_names_the_service(
         pass
     telemetry.shutdown()
     assert sink.resources[0]["service.name"] == "moderation-eu"
+
+
+def test_a_duration_leads_to_the_trace_that_it_was_measured_in(sink: Collector) -> None:
+    """From a bar of the latency histogram to one event that was that slow."""
+    telemetry = configure(NEVER, "1")
+    for headers in (KEPT, NOT_KEPT):
+        with event_span(input_record(b"{}", headers=headers), "g"):
+            instruments.event_duration.record(0.1)
+    telemetry.shutdown()
+    (consume,) = sink.spans(Span.CONSUME)
+    (measured,) = [each for each in sink.metrics() if each.name == Metric.EVENT_DURATION]
+    exemplars = measured.histogram.data_points[0].exemplars
+    assert [each.trace_id.hex() for each in exemplars] == [TRACE]
+    assert exemplars[0].span_id == consume.span_id
+
+
+def test_a_disabled_sdk_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the specification says, and as the page about telemetry warns."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    telemetry = configure(ALWAYS, "1")
+    instruments.events.add(1)
+    assert b"moderation_" not in telemetry.metrics_page()[0].replace(b"moderation-worker", b"")
+    telemetry.shutdown()

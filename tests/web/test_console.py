@@ -41,7 +41,7 @@ ATTACKS = (
     "</td></table><iframe srcdoc=x>",
     "\u202egnp.exe\x00\x1b[31m\ud800",
 )
-VOID = {"meta", "link"}
+VOID = {"meta", "link", "input"}
 
 
 class Structure(HTMLParser):
@@ -163,6 +163,10 @@ def test_the_first_look_answers_what_an_engineer_on_call_asks() -> None:
         "12 (04b1d9e7)",
         "version 13",
         "77 %",
+        "not_json",
+        f"{TOPICS[1]}/2@77",
+        "95 of 100: ",
+        "is away",
         "image_missing",
         "Harassment",
         "exactly once",
@@ -233,3 +237,35 @@ def test_what_was_not_judged_by_the_model_is_shown() -> None:
     assert data["activity"]["cached_share"] == 0.6
     assert data["activity"]["prefiltered"] == 2
     assert data["cache"]["hits"] == 6
+
+
+def test_partitions_are_shown_by_lag_and_dependencies_with_the_log_among_them() -> None:
+    """What is furthest behind is what somebody opened the page for."""
+    page = plain(console_page(busy_view()))
+    parts = json.loads(console_json(busy_view()).body)["sections"]
+    lags = re.findall(r"<td class=\"n\">([\d,]+)</td>", parts["partitions"])[1::5]
+    assert [int(lag.replace(",", "")) for lag in lags] == [1204, 312, 60, 0]
+    for name in ("log", "store", "judge", "policy"):
+        assert f"<td>{name}</td>" in parts["dependencies"]
+    assert parts["dependencies"] in page
+
+
+def test_every_figure_says_its_window() -> None:
+    """A rate of a minute beside a total since the start is misread at three in the morning."""
+    tiles = json.loads(console_json(busy_view()).body)["sections"]["tiles"]
+    for tile in re.findall(r'<div class="tile">(.*?)</div>', tiles):
+        label = re.findall(r"<span>(.*?)</span>", tile)[0]
+        assert re.search("now|last minute|since start|off|none kept", tile), label
+
+
+def test_an_event_is_looked_up_by_its_id() -> None:
+    """Found or not, in words; what is asked for is text like any other."""
+    view = busy_view()
+    row = view.activity.verdicts[0]
+    found = msgspec.structs.replace(view, wanted=row.event_id, found=row)
+    section = json.loads(console_json(found).body)["sections"]["event"]
+    assert section.count(row.event_id) >= 2
+    missing = msgspec.structs.replace(view, wanted="<b>")
+    section = json.loads(console_json(missing).body)["sections"]["event"]
+    assert "Not among the last" in section
+    assert "<b>" not in section

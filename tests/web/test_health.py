@@ -113,3 +113,8 @@ def test_limits_follow_the_settings() -> None:
     assert limits.batch_s == 600
     assert limits.progress_s > 2 * 600
     assert live(snapshot(stalled_batch_s=599), limits).ok
+
+
+def test_a_standstill_is_noticed_within_minutes() -> None:
+    """With default settings: twice what may lawfully delay a commit, and not hours."""
+    assert limits_of(Settings()).progress_s == 2 * (20 + 2 * 60 + 30)

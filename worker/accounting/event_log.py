@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 
 from worker.contracts.verdict import CategoryVerdict, Verdict
 from worker.errors import UnreadableRecord
 from worker.guard.taxonomy import canonical_category
 from worker.records import Record
-from worker.telemetry import event_lines
+from worker.telemetry.logs import EVENT_LOGGER
 from worker.telemetry.names import Canonical, LogField
 
 Value = str | int | float | bool | tuple[str, ...]
 MAX_ID_LENGTH = 128
-events = logging.getLogger("worker.event")
+events = logging.getLogger(EVENT_LOGGER)
 
 
 def canonical_line(
@@ -61,8 +62,6 @@ def canonical_line(
     # Plain statements: this runs once an event, and a table of optional fields costs twice as much.
     if verdict.tenant:
         line[Canonical.TENANT] = verdict.tenant[:MAX_ID_LENGTH]
-    if verdict.shadow_of:
-        line[Canonical.SHADOW_OF] = verdict.shadow_of[:MAX_ID_LENGTH]
     if verdict.undecided_reason is not None:
         line[Canonical.REASON] = verdict.undecided_reason
     if verdict.categories:
@@ -88,6 +87,8 @@ def canonical_line(
         line[Canonical.CONTEXT_OMITTED] = context.omitted
     if verdict.neutralised:
         line[Canonical.NEUTRALISED] = len(verdict.neutralised)
+    if verdict.folded:
+        line[Canonical.FOLDED] = verdict.folded
     if tokens:
         line[Canonical.TOKENS] = tokens
     if bytes_in:
@@ -114,18 +115,30 @@ def _category(category: CategoryVerdict) -> str:
 def log_event(
     verdict: Verdict,
     *,
+    share: float = 1.0,
     bytes_in: int = 0,
     bytes_out: int = 0,
     tokens: int = 0,
     age_ms: float | None = None,
     logger: logging.Logger = events,
 ) -> None:
-    """Write the line of a judged event."""
-    if logger.isEnabledFor(logging.INFO):
-        line = canonical_line(
-            verdict, bytes_in=bytes_in, bytes_out=bytes_out, tokens=tokens, age_ms=age_ms
-        )
-        _write(logger, "event judged", line)
+    """Write the line of a judged event, if it is in the ``share`` of events that leave one.
+
+    An event is in or out by its verdict's id, so that one that is judged again decides alike. The
+    line says the share, where it is not the whole: a sum over lines has to be divided by it.
+    """
+    if not logger.isEnabledFor(logging.INFO) or not _in(share, verdict.verdict_id):
+        return
+    line = canonical_line(
+        verdict, bytes_in=bytes_in, bytes_out=bytes_out, tokens=tokens, age_ms=age_ms
+    )
+    if share < 1:
+        line[Canonical.SAMPLE_RATIO] = share
+    _write(logger, "event judged", line)
+
+
+def _in(share: float, verdict_id: str) -> bool:
+    return share >= 1 or zlib.crc32(verdict_id.encode()) < share * 2**32
 
 
 def log_dead_letter(
@@ -145,9 +158,6 @@ def log_dead_letter(
 
 
 def _write(logger: logging.Logger, message: str, line: dict[str, Value]) -> None:
-    if logger is events and event_lines.sink is not None:
-        event_lines.sink.write(message, line)
-        return
     # Without logger.info, which walks the stack for a file and a line that nobody prints.
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, None, None)
     record.__dict__[LogField.EVENT] = line

@@ -20,6 +20,7 @@ COMMANDS = {
     "topics": ("worker.cli.topics:topics", "Create and check topics"),
     "deadletter": ("worker.cli.deadletter:deadletter", "Look at records that are no event"),
     "quarantine": ("worker.cli.quarantine:quarantine", "Look at content held for a person"),
+    "settings": ("worker.cli.settings:settings", "What can be set, what it is, and from where"),
     "schema": ("worker.cli.schema:schema", "Export the published contracts"),
 }
 

@@ -46,6 +46,10 @@ def show(report: MemoryReport) -> None:
         ("policies", report.largest.policies),
     ):
         click.echo(f"  {name:<24} {'none' if value is None else value}")
+    for each in report.fitted:
+        click.echo(
+            f"lowered at start, as it is not set: {each.setting} {each.to} (from {each.now})"
+        )
     for note in report.notes:
         click.echo(f"note: {note}")
     if report.fits:
@@ -70,7 +74,7 @@ def _moment(line: Line) -> str:
 @click.option("--card", metavar="SIZE", help="With --memory: plan for a card of 8GiB, 24GB, ...")
 @click.option(
     "--numerics",
-    type=click.Choice(["model", "int8", "fp8", "weights8"]),
+    type=click.Choice(["model", "int8", "fp8", "w8a16"]),
     help="With --memory: plan with this judge.numerics instead.",
 )
 @click.option(

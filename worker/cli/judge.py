@@ -150,7 +150,10 @@ async def _line(
     )
     try:
         decoded = decode_event(
-            record, settings.stream.max_event_bytes, max_images=settings.store.max_images
+            record,
+            settings.stream.max_event_bytes,
+            max_images=settings.store.max_images,
+            judged=policy.judged,
         )
     except UnreadableRecord as error:
         failure = {"line": number, "code": error.code, "field": error.field, "detail": error.detail}

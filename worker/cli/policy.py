@@ -14,6 +14,7 @@ import click
 
 from worker.cli.options import config_option, json_option
 from worker.errors import ConfigurationError, DependencyUnavailable, PolicyError, Undecided
+from worker.judge.identity import is_demonstration
 from worker.media.decode import DecodeLimits, decode
 from worker.policy.diff import diff
 from worker.policy.directory import bundle, policy_files
@@ -40,7 +41,7 @@ def digest(images: tuple[Path, ...]) -> None:
 
     An animation has a pHash for every frame that is judged; a picture of one colour has none.
     """
-    limits = DecodeLimits(max_pixels=Store().max_image_pixels, max_frames=Store().max_frames)
+    limits = DecodeLimits.of(Store())
     failed = False
     for path in images:
         data = path.read_bytes()
@@ -102,7 +103,8 @@ def policy_group(open_judge: OpenExampleJudge | None = None) -> click.Group:
         where = paths or (_directory(config),)
         policies, problems = _load_all(where)
         results: dict[str, Sequence[ExampleResult]] = {}
-        if examples and open_judge is not None:
+        # No model is loaded where there is no policy to run: a typo is said at once.
+        if examples and open_judge is not None and policies:
             try:
                 results = asyncio.run(_run_examples(open_judge, config, policies))
             except DependencyUnavailable as error:
@@ -282,14 +284,25 @@ def _check_value(
                 "sha256": each.sha256,
                 "file": each.file,
                 "topics": each.topics,
-                "examples": [
-                    {"number": r.number, "status": r.status, "problem": r.problem}
-                    for r in results.get(each.file, ())
-                ],
+                "examples": [_example_value(r) for r in results.get(each.file, ())],
             }
             for each in policies
         ],
         "problems": [problem_value(each) for each in problems],
+    }
+
+
+def _example_value(result: ExampleResult) -> dict[str, Any]:
+    value = {"number": result.number, "status": result.status, "problem": result.problem}
+    got = result.got
+    if got is None:
+        return value
+    return value | {
+        "expected": result.example.expect,
+        "got": got.outcome,
+        "score": got.score,
+        "categories": got.categories,
+        "reason": got.reason,
     }
 
 
@@ -308,6 +321,9 @@ def _print_check(
             if result.status == "failed":
                 click.echo(f"    example {result.number}: {result.problem}")
                 click.echo(f"      {result.example.text[:100]}")
+        ran = results.get(policy.file, ())
+        if ran and all(result.status == "skipped" for result in ran):
+            click.echo(f"    nothing ran: every example {ran[0].problem}; see judge.family")
     for problem in problems:
         click.echo("\n".join(problem_lines(problem)))
     if problems:
@@ -331,6 +347,9 @@ def _print_json(value: dict[str, Any]) -> None:
 @asynccontextmanager
 async def _open_judge(config: Path | None) -> AsyncIterator[ExampleRunner]:
     async with open_session(load_settings(config)) as session:
+        name = session.judge.model().id
+        if is_demonstration(name):
+            click.echo(f"examples run on {name}, which knows a small vocabulary", err=True)
         yield session.examples
 
 

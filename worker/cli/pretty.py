@@ -39,6 +39,8 @@ def print_verdict(verdict: Verdict) -> None:
         click.echo(f"  reasoning: {trace}{skipped}")
     if verdict.neutralised:
         click.echo(f"  control strings defused: {', '.join(verdict.neutralised)}")
+    if verdict.folded:
+        click.echo(f"  read as a person sees it: {', '.join(verdict.folded)}")
     if verdict.context.included or verdict.context.omitted:
         used = verdict.context
         click.echo(f"  context: {used.included} earlier turns read, {used.omitted} left out")

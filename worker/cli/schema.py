@@ -55,13 +55,14 @@ def codes_command() -> None:
 @click.option(
     "--max-bytes", type=int, default=10 * 1024 * 1024, show_default=True, help="Largest value read."
 )
+@click.option("--strict", is_flag=True, help="Exit 1 where a field is unknown, too.")
 def decode_command(
-    file: BinaryIO, headers: tuple[str, ...], key: str | None, max_bytes: int
+    file: BinaryIO, headers: tuple[str, ...], key: str | None, max_bytes: int, strict: bool
 ) -> None:
     """Read FILE (standard input unless named) as one record, and print what the worker reads in it.
 
-    Prints the event and its fault, or why the record is a dead letter; exits 1 unless it is an
-    event without fault.
+    Prints the event, its fault and the fields that are ignored, or why the record is a dead letter;
+    exits 1 unless it is an event without fault.
     """
     record = Record(
         topic="",
@@ -78,8 +79,12 @@ def decode_command(
         _print({"dead_letter": _why(error)})
         raise SystemExit(1) from None
     fault = decoded.fault
-    _print({"event": decoded.event, "undecided": None if fault is None else _why(fault)})
-    if fault is not None:
+    unknown = [
+        {"field": each.path, "kind": each.kind, "hint": each.hint} for each in decoded.unknown
+    ]
+    found = {"event": decoded.event, "undecided": None if fault is None else _why(fault)}
+    _print({**found, **({"unknown_fields": unknown} if unknown else {})})
+    if fault is not None or (strict and unknown):
         raise SystemExit(1)
 
 

@@ -25,8 +25,8 @@ def topics() -> None:
     Is all there that the worker needs?   moderation-worker topics check --config worker.yaml
     Make what is missing                  moderation-worker topics create --config worker.yaml
 
-    Topics are made with topics.partitions, topics.replication and room for
-    kafka.max_message_bytes. Workers never make any.
+    Topics are made with topics.partitions (topics.input_partitions for single inputs),
+    topics.replication and room for kafka.max_message_bytes. Workers never make any.
     """
 
 

@@ -12,11 +12,11 @@ import msgspec
 
 from worker.codes import DeadLetterCode
 from worker.contracts import limits
-from worker.contracts.certain import ENVELOPE, certain_event
 from worker.contracts.cloudevents import Envelope, open_envelope
-from worker.contracts.event import Event
+from worker.contracts.event import Event, Judged
 from worker.contracts.event_reader import CONTROL, EventReader, given
 from worker.contracts.strict_json import TWICE
+from worker.contracts.unknown_fields import UnknownField, unknown_fields
 from worker.errors import Undecided, UnreadableRecord
 from worker.records import Record
 
@@ -27,57 +27,35 @@ _FRAMED_BYTES = 5
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     """An event, and why it cannot be judged if it cannot.
 
-    With a ``fault``, fields that could not be read have their defaults (messages all together).
+    With a ``fault``, what could not be read is left out: a message that is nobody's, an image that
+    another one may be meant by, images beyond those that are looked at; other fields have their
+    defaults. What is left is judged beside the fault. ``unknown`` are fields that were ignored.
     """
 
     event: Event
     fault: Undecided | None = None
+    unknown: tuple[UnknownField, ...] = ()
 
 
-def decode_event(record: Record, max_bytes: int, *, max_images: int = limits.MAX_IMAGES) -> Decoded:
+def decode_event(
+    record: Record,
+    max_bytes: int,
+    *,
+    max_images: int = limits.MAX_IMAGES,
+    judged: Judged = "turn",
+) -> Decoded:
     """Read a record as plain JSON or as a CloudEvent, binary or structured.
 
     Args:
         record: as it came from the log.
         max_bytes: largest value that is parsed (``stream.max_event_bytes``).
         max_images: most images of the judged turn (``store.max_images``).
+        judged: what of the user is judged, as the policy says.
 
     Raises:
         UnreadableRecord: the code, and the field at fault where there is one.
     """
-    value = _payload(record, max_bytes)
-    certain = certain_event(record, value, max_images)
-    if certain is not None:
-        return Decoded(event=certain)
-    return _read_carefully(record, value, max_images)
-
-
-class _Conversation(msgspec.Struct):
-    conversation_id: str
-
-
-_conversations = msgspec.json.Decoder(_Conversation)
-
-
-def conversation_of(record: Record, max_bytes: int) -> str | None:
-    """Whose event a record is, at a glance; None where only ``decode_event`` can say.
-
-    What it says of an event is what ``decode_event`` says of it. What it says of a record that is
-    none does not matter to anybody.
-    """
-    value = record.value
-    if not value or len(value) > max_bytes:
-        return None
-    if record.headers and any(name.lower() in ENVELOPE for name, _ in record.headers):
-        return None
-    try:
-        return _conversations.decode(value).conversation_id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
-    envelope = open_envelope(record, value)
+    envelope = open_envelope(record, _payload(record, max_bytes))
     raw = envelope.event
     if type(raw) is not dict:
         raise _wrong_type(raw, envelope.path.rstrip("."), "an object")
@@ -89,14 +67,41 @@ def _read_carefully(record: Record, value: bytes, max_images: int) -> Decoded:
         envelope.path,
         surrogates=envelope.document.escaped_surrogates,
         max_images=max_images,
+        judged=judged,
     )
     event = reader.read(raw, event_id, conversation_id, envelope.time)
     fault = reader.fault
     if envelope.document.flawed and fault is None:
         # The flaw stands in a field that is ignored here, but perhaps not by the next reader.
-        reader.blame("", "a field outside the contract is given twice or out of range")
+        outside = "a field outside the contract is given twice or out of range"
+        reader.blame("", outside, content=False)
         fault = reader.fault
-    return Decoded(event=event, fault=fault)
+    return Decoded(event=event, fault=fault, unknown=unknown_fields(raw, envelope.path))
+
+
+class _Conversation(msgspec.Struct):
+    conversation_id: str
+
+
+_conversations = msgspec.json.Decoder(_Conversation)
+_ENVELOPE = frozenset({"content-type", "ce_specversion"})
+
+
+def conversation_of(record: Record, max_bytes: int) -> str | None:
+    """Whose event a record is, at a glance; None where only ``decode_event`` can say.
+
+    What it says of an event is what ``decode_event`` says of it. What it says of a record that is
+    none does not matter to anybody.
+    """
+    value = record.value
+    if not value or len(value) > max_bytes:
+        return None
+    if record.headers and any(name.lower() in _ENVELOPE for name, _ in record.headers):
+        return None
+    try:
+        return _conversations.decode(value).conversation_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _payload(record: Record, max_bytes: int) -> bytes:

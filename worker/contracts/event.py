@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -9,7 +10,10 @@ from msgspec import Meta
 
 from worker.contracts import limits
 
-Role = Literal["user", "assistant"]
+Role = Literal["user", "assistant", "system", "developer"]
+Judged = Literal["turn", "message"]
+"""What of the user is judged: everything since the assistant's last message, or the newest message
+alone (rooms of people, where every message comes as an event of its own)."""
 Id = Annotated[str, Meta(min_length=1, max_length=limits.MAX_ID_CHARS)]
 
 
@@ -28,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn of the conversation."""
 
     role: Role
-    """Who wrote it. No other role is known."""
+    """Who wrote it. What ``system`` and ``developer`` say is context and never judged."""
     text: Annotated[str, Meta(max_length=limits.MAX_TEXT_CHARS)] = ""
     """What was written, as the other side sees it."""
     images: Annotated[tuple[ImageRef, ...], Meta(max_length=limits.MAX_IMAGES)] = ()
@@ -58,15 +62,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JudgedTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """What is judged: the last user message and what the assistant answered, if anything.
+    """What is judged: what the user wrote since the assistant's last message, and the answer to it.
 
-    Several assistant messages after the last user message are judged as one response, so that
-    nothing that was answered goes unjudged.
+    Several messages of one side are judged as one, so that none goes unjudged behind the other.
+    ``places`` are the indexes of the judged messages in the event; all others are context.
     """
 
     user: Message
     response: Message | None
     context: tuple[Message, ...]
+    places: tuple[int, ...] = ()
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
@@ -74,24 +79,40 @@ class JudgedTurn(msgspec.Struct, frozen=True, kw_only=True):
         return self.user.images + (self.response.images if self.response else ())
 
 
-def judged_turn(event: Event) -> JudgedTurn | None:
-    """The judged turn of an event, or None where no user message is."""
-    for index in range(len(event.messages) - 1, -1, -1):
-        if event.messages[index].role == "user":
-            after = event.messages[index + 1 :]
-            return JudgedTurn(
-                user=event.messages[index],
-                response=_one_response(after),
-                context=event.messages[:index],
-            )
-    return None
+def judged_turn(event: Event, judged: Judged = "turn") -> JudgedTurn | None:
+    """The judged turn of an event, or None where no user message is.
+
+    The response is the trailing run of assistant messages; the turn is the run of user messages in
+    front of it, or its newest alone. Messages of other roles stand between without ending a run.
+    """
+    messages = event.messages
+    said = [i for i, each in enumerate(messages) if each.role in ("user", "assistant")]
+    end = len(said)
+    while end and messages[said[end - 1]].role == "assistant":
+        end -= 1
+    start = end
+    while start and messages[said[start - 1]].role == "user":
+        start -= 1
+    if start == end:
+        return None
+    if judged == "message":
+        start = end - 1
+    places = said[start:]
+    judged_ones = frozenset(places)
+    user, response = said[start:end], said[end:]
+    return JudgedTurn(
+        user=_as_one([messages[place] for place in user]),
+        response=_as_one([messages[place] for place in response]) if response else None,
+        context=tuple([each for i, each in enumerate(messages) if i not in judged_ones]),
+        places=tuple(places),
+    )
 
 
-def _one_response(messages: tuple[Message, ...]) -> Message | None:
-    if len(messages) <= 1:
-        return messages[0] if messages else None
+def _as_one(messages: Sequence[Message]) -> Message:
+    if len(messages) == 1:
+        return messages[0]
     return Message(
-        role="assistant",
-        text="\n\n".join(message.text for message in messages if message.text),
-        images=tuple(image for message in messages for image in message.images),
+        role=messages[0].role,
+        text="\n\n".join([message.text for message in messages if message.text]),
+        images=tuple([image for message in messages for image in message.images]),
     )

@@ -17,12 +17,13 @@ import msgspec
 import numpy as np
 
 from worker.codes import DeadLetterCode
-from worker.contracts.limits import MAX_CONTAINERS, MAX_DEPTH
+from worker.contracts.limits import MAX_DEPTH, MAX_VALUES
 from worker.errors import UnreadableRecord
 
 _BOM = b"\xef\xbb\xbf"
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
+_BACKSLASH = ord("\\")
 _CHUNK = 1 << 16
 
 
@@ -92,18 +93,16 @@ def _out_of_range() -> Flaw:
     return OUT_OF_RANGE
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-_long_integers = json.JSONDecoder(
+_decoder = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
 )
-"""For the rare document with an integer too long to convert: a call for each one is slow."""
 
 
 def read_json(data: bytes) -> Document:
     """Parse one JSON document of RFC 8259; a UTF-8 byte order mark in front is passed over.
 
-    Nesting and the number of containers are bounded before anything is parsed, so that hostile
-    shapes cost a scan and no memory.
+    Nesting and the number of values are bounded before anything is parsed, so that
+    hostile shapes cost a scan, no memory, and no long hold of the interpreter.
 
     Raises:
         UnreadableRecord: ``not_utf8``, ``not_json``, ``too_deep`` or ``too_large``.
@@ -117,7 +116,7 @@ def read_json(data: bytes) -> Document:
         ) from None
     _parsing.flawed = False
     try:
-        root = _decode(text)
+        root = _decoder.decode(text)
     except json.JSONDecodeError as error:
         raise UnreadableRecord(
             DeadLetterCode.NOT_JSON, detail=f"not JSON from character {error.pos} on"
@@ -127,42 +126,44 @@ def read_json(data: bytes) -> Document:
     return Document(root, _parsing.flawed, b"\\ud" in data or b"\\uD" in data)
 
 
-def _decode(text: str) -> Any:
-    try:
-        return _decoder.decode(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer beyond Python's bound on digits
-        return _long_integers.decode(text)
-
-
 def _check_shape(data: bytes) -> None:
-    """Raise where nesting or containers are out of bounds.
+    """Raise where nesting or the number of values is out of bounds.
 
-    Up to its first error the document is split into strings and brackets exactly as the parser
-    does, and the parser goes no further than that.
+    Up to its first error the document is split into strings and structure exactly as the parser
+    does, and the parser goes no further than that. Read in pieces: each holds the interpreter.
     """
-    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH and data.count(b",") < MAX_VALUES:
         return
-    if b"\\" in data:
-        data = _ESCAPE.sub(b"", data)
-    pieces = data.translate(None, _NOT_STRUCTURE).split(b'"')
-    brackets = b"".join(pieces[::2])
-    containers = brackets.count(b"{") + brackets.count(b"[")
-    if containers <= MAX_DEPTH:
-        return
-    depth = 0
-    for start in range(0, len(brackets), _CHUNK):
-        codes = np.frombuffer(brackets, np.uint8, min(_CHUNK, len(brackets) - start), start)
+    depth = containers = separators = start = 0
+    inside = False  # of a string
+    while start < len(data):
+        end = start + _CHUNK
+        while end < len(data) and data[end - 1] == _BACKSLASH:  # an escape is not cut
+            end += 1
+        piece = data[start:end]
+        start = end
+        if b"\\" in piece:
+            piece = _ESCAPE.sub(b"", piece)
+        strings = piece.translate(None, _NOT_STRUCTURE).split(b'"')
+        structure = b"".join(strings[inside::2])
+        inside ^= len(strings) % 2 == 0
+        separators += structure.count(b",")
+        brackets = structure.replace(b",", b"")
+        containers += brackets.count(b"{") + brackets.count(b"[")
+        if not brackets or containers <= MAX_DEPTH:
+            depth += 2 * (brackets.count(b"{") + brackets.count(b"[")) - len(brackets)
+            continue
+        codes = np.frombuffer(brackets, np.uint8)
         # Bits 1 and 2 tell opening (01) from closing (10): "[" 5b, "{" 7b; "]" 5d, "}" 7d.
         depths = depth + np.cumsum(3 - (codes & 6).astype(np.int64))
         if int(depths.max()) > MAX_DEPTH:
             raise _too_deep()
         depth = int(depths[-1])
-    if containers > MAX_CONTAINERS:
+    values = separators + containers
+    if values > MAX_VALUES:
         raise UnreadableRecord(
             DeadLetterCode.TOO_LARGE,
-            detail=f"{containers} objects and arrays, at most {MAX_CONTAINERS} are read",
+            detail=f"{values} members and items, at most {MAX_VALUES} are read",
         )
 
 

@@ -11,7 +11,7 @@ Outcome = Literal["safe", "unsafe", "undecided"]
 Action = Literal["allow", "flag", "hold", "block"]
 Label = Literal["safe", "unsafe"]
 Severity = Literal["low", "medium", "high", "critical"]
-Kind = Literal["automatic", "review", "replay"]
+Kind = Literal["automatic", "review", "replay", "shadow"]
 DecidedBy = Literal["judge", "prefilter", "cache", "floor"]
 FoundIn = Literal["user", "response", "image"]
 
@@ -64,6 +64,14 @@ class ImageVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """P(unsafe), 0 to 1."""
     error: str | None = None
     """An ``undecided_reason`` code where the image could not be judged."""
+    seen: int | None = None
+    """Views judged: moments of an animation, the whole and parts of a large image, on light and on
+    dark ground; null where the image was not judged."""
+    total: int | None = None
+    """Views that it takes to see everything; where more than ``seen``, the event is not safe."""
+    scale: float | None = None
+    """Pixels of the image for one of the model's, in the finest views: where it is over 1, details
+    of a few such pixels were too small to be seen."""
 
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +152,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The one answer to one event."""
 
     verdict_id: str
-    """Equal for equal input record, event id and kind, for ever: deduplicate by it."""
+    """Equal for equal input record, event id and kind, for ever: deduplicate by it. That of a
+    shadow verdict names its policy's digest too."""
     event_id: str
     """The event's ``id``."""
     conversation_id: str
@@ -154,7 +163,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceRef
     """The input record."""
     kind: Kind = "automatic"
-    """Whether the worker, a person or a replay decided."""
+    """Whether the worker, a person or a replay decided, or a candidate policy was tried."""
     supersedes: str | None = None
     """Id of the verdict this one replaces."""
     outcome: Outcome
@@ -172,15 +181,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageVerdict, ...] = ()
     """Images of the judged turn, in order."""
     reasoning: Reasoning | None = None
-    """Null where the policy never thinks."""
+    """Null where the policy never thinks; with neither trace nor ``skipped`` where none was called
+    for."""
     prefilter: tuple[PrefilterHit, ...] = ()
     """What the policy's own lists found."""
     undecided_reason: str | None = None
-    """A stable code; new ones may be added."""
+    """A stable code; new ones may be added. Also where something unsafe was found beside a part
+    that could not be judged."""
     undecided_detail: str | None = None
     """What the code is about: a field, a length, never content."""
     neutralised: tuple[str, ...] = ()
     """Control strings of the prompt template found in the event and defused."""
+    folded: tuple[str, ...] = ()
+    """Classes of characters by which words of the judged turn were read as a person sees them."""
     context: ContextUse = ContextUse()
     """What became of the earlier messages."""
     decided_by: DecidedBy = "judge"
@@ -201,9 +214,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """When it was decided, RFC 3339 in UTC."""
 
 
-def verdict_id(topic: str, partition: int, offset: int, event_id: str, kind: Kind) -> str:
-    """The deterministic identity of a verdict: equal input and kind give an equal id, for ever."""
+def verdict_id(
+    topic: str,
+    partition: int,
+    offset: int,
+    event_id: str,
+    kind: Kind,
+    *,
+    policy_sha256: str = "",
+) -> str:
+    """The deterministic identity of a verdict: equal input and kind give an equal id, for ever.
+
+    ``policy_sha256`` tells apart what several policies say of one event in one kind.
+    """
     # Length-prefixed, so that no two different tuples share one byte string.
     where = f"{len(topic)}:{topic}{partition}:{offset}:"
     joined = f"{where}{len(event_id)}:{event_id}{kind}"
+    if policy_sha256:
+        joined += f":{policy_sha256}"
     return hashlib.sha256(joined.encode()).hexdigest()[:32]

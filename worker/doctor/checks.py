@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
 from worker.errors import ConfigurationError, WorkerError
 from worker.judge.factory import open_judge
+from worker.judge.identity import is_demonstration, refuse_demonstration
 from worker.log.admin import check_topics, output_topics
 from worker.log.factory import open_admin
 from worker.media.factory import open_store
@@ -37,6 +41,7 @@ async def diagnose(settings: Settings, *, model: bool = True) -> AsyncIterator[D
         ("policies", "correct the file that is named, then run `policy check`", _policies),
         (f"log ({settings.log.backend})", _log_fix(settings), _topics),
         (f"store ({settings.store.backend})", _store_fix(settings), _store),
+        ("web", "stop what listens there, or set web.host and web.port", _web),
     ]
     if model:
         checks.append(("model", _model_fix(settings), _model))
@@ -106,6 +111,34 @@ async def _store(settings: Settings) -> list[Diagnosis]:
     return [Diagnosis(check="store", ok=True, detail=detail)]
 
 
+async def _web(settings: Settings) -> list[Diagnosis]:
+    host, port = settings.web.host.strip("[]"), settings.web.port
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(address)
+        except OSError as error:
+            if not await asyncio.to_thread(_a_worker_answers, host, port):
+                raise ConfigurationError(
+                    f"web.port {port} on {host} cannot be listened on ({error.strerror})"
+                ) from error
+            detail = f"a worker listens on {host}, port {port}, already"
+            return [Diagnosis(check="web", ok=True, detail=detail)]
+    return [Diagnosis(check="web", ok=True, detail=f"{host}, port {port or 'any free one'}")]
+
+
+def _a_worker_answers(host: str, port: int) -> bool:
+    """Whether what listens there is a worker: the one that is being looked at, most likely."""
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=2)
+        connection.request("GET", "/healthz")
+        answer = json.loads(connection.getresponse().read(10_000))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return isinstance(answer, dict) and "checks" in answer
+
+
 async def _model(settings: Settings) -> list[Diagnosis]:
     # Who runs this wants to know now, not when a server has come up.
     remote = settings.judge.remote.model_copy(update={"start_timeout_s": CONNECT_S})
@@ -116,4 +149,7 @@ async def _model(settings: Settings) -> list[Diagnosis]:
     finally:
         await judge.stop()
     detail = f"{ref.id}@{ref.revision[:12]} in {ref.numerics}"
+    refuse_demonstration(settings, ref.id)
+    if is_demonstration(ref.id):
+        detail += ": made for demonstrations, it cannot tell what is harmful"
     return [Diagnosis(check="model", ok=True, detail=detail)]

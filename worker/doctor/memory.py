@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from worker.errors import ConfigurationError
-from worker.judge.engine.plan import Demand, Plan, Policy, more, plan
-from worker.judge.engine.plan_advice import Change, Room, changes, room
+from worker.judge.engine.backend import BackendName
+from worker.judge.engine.backends import choose, triton_there
 from worker.judge.local.loading import choose_device, choose_dtype, resolve
-from worker.judge.local.memory import Card, card_of, demand, explain, parse_size
+from worker.judge.local.memory import (
+    CUDA_CONTEXT,
+    GIVES_WAY,
+    Card,
+    Demand,
+    Plan,
+    Policy,
+    card_of,
+    changes,
+    explain,
+    fitted,
+    parse_size,
+    plan,
+    process_bytes,
+)
 from worker.judge.local.prefix_lengths import config_of, estimated, prefix_lengths
 from worker.judgement import Rubric
 from worker.policy.directory import policy_files
@@ -18,7 +34,12 @@ from worker.policy.parse import load_policy
 from worker.policy.passes import builtin_rubric, passes
 from worker.settings import JudgeSettings, Settings
 
-_BYTES = {"float32": 4, "bfloat16": 2}
+_TOKENS = 1024
+"""The largest values that fit are looked for in steps of so many tokens."""
+_MOST_BATCH = 131_072
+_MOST_POLICIES = 10_000
+TYPICAL_POLICY = 1000
+"""Tokens of a policy of one's own, where there is none to take the length from."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +52,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """A setting to change, with a value that fits together with the others."""
+    """A setting, the value it has, and one that fits together with the others."""
 
     setting: str
     now: str
@@ -39,7 +60,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Largest(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest value of each with all else as it is; null where not even the least fits."""
+    """The largest value of each with all else as it is, tokens in steps of 1,024; null where not
+    even the least fits."""
 
     max_batch_tokens: int | None
     max_context: int | None
@@ -47,7 +69,11 @@ class Largest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The plan of one deployment on one card; bytes are bytes."""
+    """The plan of one deployment on one card; bytes are bytes.
+
+    ``fitted`` are settings that nobody set and that the worker lowers at start; ``changes`` are
+    needed where that is not enough.
+    """
 
     model: str
     dtype: str
@@ -58,6 +84,7 @@ class MemoryReport(msgspec.Struct, frozen=True, kw_only=True):
     fits: bool
     lines: tuple[Line, ...]
     largest: Largest
+    fitted: tuple[Advice, ...]
     changes: tuple[Advice, ...]
     notes: tuple[str, ...]
     summary: str
@@ -87,24 +114,25 @@ def memory_report(
     if whole := lengths.count(0):
         notes.append(f"{whole} policies are computed with every event: this tokenizer joins them")
     pairs = zip(asked.prefixes, lengths, strict=True)
-    wanted = demand(
-        judge,
-        config,
-        _BYTES[dtype],
+    wanted = Demand(
+        settings=judge,
+        config=config,
+        dtype=choose_dtype(dtype, choose_device("cpu")),
+        backend=_backend(judge, card, where),
         host=where.host,
         policies=tuple(Policy(tokens, adapter) for (adapter, _), tokens in pairs),
         adapters=len({adapter for adapter, _ in asked.prefixes if adapter is not None}),
         think_tokens=asked.think_tokens,
-        buffers=_buffers(settings),
+        other=process_bytes(judge, _buffers(settings)) if where.host else CUDA_CONTEXT,
     )
     if event_tokens is not None:
-        wanted = more(wanted, event_tokens=event_tokens)
-    made = plan(wanted, where.bytes)
+        wanted = replace(wanted, event_tokens=event_tokens)
+    made = fitted(wanted, where)
     if made.recomputed:
         notes.append(
             f"{made.recomputed} policies exceed judge.prefix_bytes and are computed for every batch"
         )
-    return _report(source.id, dtype, made, where, notes)
+    return _report(source.id, dtype, judge, made, notes)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -124,6 +152,15 @@ def _where(judge: JudgeSettings, card: str | None) -> tuple[Card, str]:
     auto = "float32" if host else "bfloat16"
     name = "the memory of --card" if host else "the card"
     return Card(name, parse_size(card), host), auto if judge.dtype == "auto" else judge.dtype
+
+
+def _backend(judge: JudgeSettings, card: str | None, where: Card) -> BackendName:
+    """What computes attention there; on a card that is not here, as far as this machine can say."""
+    if card is None:
+        return choose(judge.attention, choose_device(judge.device))
+    if where.host:
+        return "cpu" if judge.attention == "auto" else choose(judge.attention, choose_device("cpu"))
+    return "triton" if triton_there() and judge.attention != "reference" else "reference"
 
 
 def _policies(settings: Settings, notes: list[str]) -> _Asked:
@@ -149,16 +186,21 @@ def _buffers(settings: Settings) -> int:
     return store.inflight_bytes + store.cache_bytes + stream.max_bytes
 
 
-def _report(model: str, dtype: str, made: Plan, card: Card, notes: list[str]) -> MemoryReport:
-    asked: Demand = made.demand
-    space: Room = room(asked, card.bytes)
-    wrong: tuple[Change, ...] = () if made.fits else changes(asked, card.bytes)
+def _report(
+    model: str, dtype: str, judge: JudgeSettings, made: Plan, notes: list[str]
+) -> MemoryReport:
+    settings = made.demand.settings
+    wrong = {} if made.fits else changes(made)
+    lowered = {
+        name: (str(getattr(judge, name)), str(getattr(settings, name)))
+        for name in dict.fromkeys(name for name, _ in GIVES_WAY)
+    }
     return MemoryReport(
         model=model,
         dtype=dtype,
-        numerics=asked.body,
-        card=card.name,
-        card_bytes=card.bytes,
+        numerics=settings.numerics,
+        card=made.card.name,
+        card_bytes=made.card.bytes,
         needed_bytes=made.needed,
         fits=made.fits,
         lines=tuple(
@@ -170,12 +212,49 @@ def _report(model: str, dtype: str, made: Plan, card: Card, notes: list[str]) ->
             )
             for part in made.parts
         ),
-        largest=Largest(
-            max_batch_tokens=space.max_batch_tokens,
-            max_context=space.max_context,
-            policies=space.policies,
-        ),
-        changes=tuple(Advice(setting=c.setting, now=c.now, to=c.to) for c in wrong),
+        largest=_largest_of(made),
+        fitted=_advice(lowered),
+        changes=_advice(wrong),
         notes=tuple(notes),
-        summary="it fits" if made.fits else explain(made, card),
+        summary="it fits" if made.fits else explain(made),
     )
+
+
+def _advice(pairs: dict[str, tuple[str, str]]) -> tuple[Advice, ...]:
+    return tuple(
+        Advice(setting=f"judge.{name}", now=now, to=to)
+        for name, (now, to) in pairs.items()
+        if now != to
+    )
+
+
+def _largest_of(made: Plan) -> Largest:
+    """How far each setting may grow alone."""
+    demand, card = made.demand, made.card
+    known = demand.policies or ()
+    typical = Policy(max((each.tokens for each in known), default=TYPICAL_POLICY))
+    one = demand.profile.prefix(typical.tokens)
+    room = made.usable - made.needed
+    held = sum(demand.profile.prefix(each.tokens) for each in known)
+
+    def fits(**values: int) -> bool:
+        return plan(demand.with_settings(**values), card).fits
+
+    policies = min(_MOST_POLICIES, len(known) + room // one) if room >= 0 else None
+    if policies is None and made.needed - held <= made.usable:
+        policies = (made.usable - made.needed + held) // one or None
+    positions = demand.config.text_config.max_position_embeddings
+    return Largest(
+        max_batch_tokens=_largest(lambda n: fits(max_batch_tokens=n), _MOST_BATCH),
+        max_context=_largest(lambda n: fits(max_context=n), positions),
+        policies=policies,
+    )
+
+
+def _largest(fits: Callable[[int], bool], most: int) -> int | None:
+    """The largest multiple of a thousand tokens up to ``most`` that fits."""
+    low, high = 0, max(1, most // _TOKENS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle * _TOKENS) else (low, middle - 1)
+    return low * _TOKENS or None

@@ -15,6 +15,7 @@ from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse, Label, ModelRef
 from worker.errors import DependencyUnavailable, Undecided, WorkerError
 from worker.guard.taxonomy import FLOOR
+from worker.judge.identity import DEMONSTRATION
 from worker.judge.think import wanted
 from worker.judgement import CategoryScore, Judgement, JudgeRequest, Rubric, Side, Thought
 
@@ -60,7 +61,7 @@ class ScriptedJudge:
         self._known = tuple(sorted({*self._words, *self._scores}))
         script = repr((sorted(self._words.items()), sorted(self._scores.items())))
         self._ref = ModelRef(
-            id="scripted",
+            id=f"{DEMONSTRATION}scripted",
             revision=hashlib.sha256(script.encode()).hexdigest(),
             adapter=None,
             template_sha256=hashlib.sha256(b"").hexdigest(),

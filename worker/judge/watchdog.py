@@ -7,6 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from worker.telemetry.logs import flush
+
 logger = logging.getLogger(__name__)
 
 HUNG_DEVICE_EXIT = 71
@@ -46,6 +48,7 @@ class Watchdog:
                 stalled,
                 self._deadline_s,
             )
+            flush()  # nothing else runs after this, the thread that writes the log included
             self._exit(HUNG_DEVICE_EXIT)
 
     def start(self) -> None:

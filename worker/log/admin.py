@@ -93,7 +93,7 @@ async def create_topics(
     for name in wanted:
         made[name] = await admin.create(
             name,
-            settings.topics.partitions,
+            settings.topics.input_partitions.get(name, settings.topics.partitions),
             settings.topics.replication,
             settings.kafka.max_message_bytes,
         )
@@ -103,7 +103,7 @@ async def create_topics(
 async def check_topics(
     admin: TopicAdmin, settings: Settings, inputs: Iterable[str]
 ) -> list[Finding]:
-    """One finding a topic: does it exist, and does it take the largest record we write?"""
+    """One finding a topic: does it exist, take the largest record, have enough partitions?"""
     known = await admin.topics()
     outputs = output_topics(settings)
     return [
@@ -129,5 +129,14 @@ def _check(name: str, info: TopicInfo | None, settings: Settings, output: bool) 
             fix=f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} "
             f"--add-config max.message.bytes={needed}`, or lower kafka.max_message_bytes and "
             "stream.max_event_bytes",
+        )
+    wanted = settings.topics.input_partitions.get(name, 0)
+    if info.partitions < wanted:
+        return Finding(
+            topic=name,
+            ok=False,
+            problem=f"has {info.partitions} partitions, topics.input_partitions says {wanted}",
+            fix=f"`kafka-topics.sh --alter --topic {name} --partitions {wanted}` (conversations "
+            "move between partitions), or lower topics.input_partitions",
         )
     return Finding(topic=name, ok=True)

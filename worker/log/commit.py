@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
-from opentelemetry.trace import SpanKind
 
 from worker.clock import Clock
 from worker.concurrency import asked_to_cancel
@@ -14,11 +13,12 @@ from worker.errors import DependencyUnavailable
 from worker.log.base import Log, PartitionLost
 from worker.log.partition import InFlight, PartitionState
 from worker.records import Output
-from worker.settings import Stream
-from worker.telemetry.event_span import output_contexts, shared_span
 from worker.telemetry.instruments import commit_duration, commits
-from worker.telemetry.names import Attribute, Span
+from worker.telemetry.names import Attribute
+from worker.telemetry.tracing import send_span
 
+MAX_EVENTS = 2000
+"""Events in one transaction at most."""
 MAX_BYTES = 16 * 1024 * 1024
 """Input bytes in one transaction at most (or one record), so that transactions stay short."""
 
@@ -33,7 +33,6 @@ class Commits:
     def __init__(
         self,
         log: Log,
-        settings: Stream,
         clock: Clock,
         release: Callable[[InFlight], None],
         committed: Callable[[PartitionState], None],
@@ -41,7 +40,6 @@ class Commits:
         failed: Callable[[BaseException], None],
     ) -> None:
         self._log = log
-        self._max_events = settings.commit_max_events
         self._clock = clock
         self._release = release
         self._committed = committed
@@ -79,7 +77,7 @@ class Commits:
             return await self._publish(partition)
 
     async def _publish(self, partition: PartitionState) -> bool:
-        publishable = partition.take(self._max_events, MAX_BYTES)
+        publishable = partition.take(MAX_EVENTS, MAX_BYTES)
         if publishable is None:
             return False
         taken = publishable.records
@@ -90,21 +88,20 @@ class Commits:
             partition.metadata(publishable.next_offset), finished=publishable.finished
         )
         started = self._clock.monotonic()
-        contexts = output_contexts(record.outputs[0] for record in taken if record.outputs)
-        attributes: dict[str, str | int] = {
-            Attribute.SYSTEM: "kafka",
-            Attribute.OPERATION_TYPE: "send",
-            Attribute.BATCH_SIZE: len(outputs),
-        }
-        with shared_span(Span.PUBLISH, contexts, attributes, SpanKind.CLIENT):
-            await self._log.commit(partition.assignment, outputs, publishable.next_offset, metadata)
+        labels, result = {Attribute.TOPIC: partition.source.topic}, "failed"
+        try:
+            with send_span([record.outputs for record in taken if record.outputs]):
+                await self._log.commit(
+                    partition.assignment, outputs, publishable.next_offset, metadata
+                )
+            result = "committed"
+        finally:
+            commits.add(1, {**labels, Attribute.RESULT: result})
         now = self._clock.monotonic()
         partition.unfinished.remove(taken)
         partition.moved(publishable.next_offset, metadata, now)
         self.events += len(taken)
         self.last_at = now
-        labels = {Attribute.TOPIC: partition.source.topic}
-        commits.add(1, labels)
         commit_duration.record(now - started, labels)
         for record in taken:
             self._release(record)

@@ -15,8 +15,6 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind
-
 from worker.clock import Clock, SystemClock
 from worker.concurrency import Signal, asked_to_cancel, bounded
 from worker.errors import DependencyUnavailable, FatalError
@@ -33,15 +31,11 @@ from worker.records import Record, TopicPartition
 from worker.settings import Stream
 from worker.telemetry import instruments
 from worker.telemetry.names import Attribute
-from worker.telemetry.names import Span as SpanName
-from worker.telemetry.propagation import span_context
 from worker.telemetry.redact import Public
-from worker.telemetry.spans import tracer
+from worker.telemetry.tracing import poll_span
 
 log = logging.getLogger(__name__)
 
-MAX_LINKS = 128
-"""The SDK drops further links of a span (OTEL_SPAN_LINK_COUNT_LIMIT)."""
 POLL_S = 0.2
 """Longest wait of one poll, and until a resumed partition is looked at."""
 POLL_RECORDS = 500
@@ -54,38 +48,6 @@ LAST_WORD_S = 2.0
 """Longest wait to tell a log that is away that nothing is in flight any more."""
 LOG = "log"
 """The log's name among the dependencies."""
-
-
-def batch_span(
-    name: str,
-    operation: str,
-    records: Iterable[Record],
-    count: int,
-    started: float | None = None,
-) -> Span:
-    """Start a CLIENT span over ``count`` records; links are made only where it is recorded.
-
-    ``started`` is seconds since the epoch; now where it is left out.
-    """
-    start_ns = None if started is None else int(started * 1e9)
-    span = tracer.start_span(name, kind=SpanKind.CLIENT, start_ns=start_ns)
-    if span.is_recording():
-        span.set_attributes(
-            {
-                Attribute.SYSTEM: "kafka",
-                Attribute.OPERATION_TYPE: operation,
-                Attribute.BATCH_SIZE: count,
-            }
-        )
-        links = 0
-        for record in records:
-            context = span_context(record.headers)
-            if context is not None:
-                span.add_link(context)
-                links += 1
-                if links == MAX_LINKS:
-                    break
-    return span
 
 
 class StreamRunner:
@@ -120,7 +82,6 @@ class StreamRunner:
         self._queue = FairQueue(self._process, self._settings.max_events)
         self._commits = Commits(
             log,
-            self._settings,
             self._clock,
             self._backpressure.release,
             self._committed,
@@ -424,7 +385,7 @@ class StreamRunner:
                 most = max(1, min(self._backpressure.room, POLL_RECORDS))  # 0: all are paused
                 records = await self._log.poll(most, POLL_S)
                 if records:
-                    batch_span(SpanName.POLL, "receive", records, len(records), started).end()
+                    poll_span(records, started)
                     self._admit(records)
                 elif not self._backpressure.events:
                     self._commits.last_at = self._clock.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from weakref import WeakSet
@@ -12,7 +13,7 @@ from worker.log.base import LogActivity
 from worker.log.partition import PartitionState
 from worker.records import TopicPartition
 from worker.telemetry import instruments
-from worker.telemetry.aggregate import Observation
+from worker.telemetry.instruments import Observation
 from worker.telemetry.names import Attribute
 
 
@@ -92,12 +93,31 @@ def observe(source: _Source) -> None:
     """Report ``source.status()`` for as long as it lives."""
     _sources.add(source)
     instruments.lag.watch(_partitions(lambda one: one.lag))
+    instruments.partition_stalled.watch(_partitions(_Stalled()))
     instruments.oldest_age.watch(_partitions(lambda one: one.oldest_age_s))
     instruments.inflight_events.watch(_partitions(lambda one: one.inflight))
     instruments.partition_idle.watch(_partitions(lambda one: one.idle_s))
     instruments.inflight_bytes.watch(
         lambda: [(sum(source.status().inflight_bytes for source in list(_sources)), {})]
     )
+
+
+class _Stalled:
+    """Since when each partition's committed offset has not moved, as far as collections have seen.
+
+    Nothing waits, or a commit since the last collection: 0.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+
+    def __call__(self, partition: PartitionStatus) -> float:
+        now, waiting = time.monotonic(), partition.lag > 0 or partition.inflight > 0
+        offset, since = self._seen.get(partition.source, (-1, now))
+        if not waiting or offset != partition.committed:
+            since = now
+        self._seen[partition.source] = (partition.committed, since)
+        return now - since
 
 
 def _partitions(

@@ -15,9 +15,14 @@ _NAME_BYTES = 3_072  # bucket, key, version and digest at their longest
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
-    """What decoding gave: frames, or the code of a fault that the bytes have for ever."""
+    """What decoding gave: views to judge, or the code of a fault that the bytes have for ever.
+
+    ``total`` counts the views that it takes to see everything, of which ``frames`` are the first.
+    """
 
     frames: tuple[JudgeImage, ...] = ()
+    total: int = 0
+    scale: float = 1.0
     error: str | None = None
     detail: str = ""
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from worker.clock import Clock
 from worker.codes import UndecidedReason
 from worker.concurrency import together
@@ -25,7 +27,7 @@ from worker.resilience.breaker import CircuitBreaker
 from worker.settings import Store
 from worker.telemetry.instruments import fetch_cache_hits, fetch_duration, inflight_image_bytes
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import stage
 
 _Found = tuple[str | None, Decoded]
 
@@ -41,9 +43,7 @@ class ImageFetcher:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._limits = DecodeLimits(
-            max_pixels=settings.max_image_pixels, max_frames=settings.max_frames
-        )
+        self._limits = DecodeLimits.of(settings)
         self._cache = ImageCache(settings.cache_bytes)
         self._budget = ByteBudget(settings.inflight_bytes)
         self._pool: ThreadPoolExecutor | None = None
@@ -136,10 +136,11 @@ class ImageFetcher:
         leases.update(zip(keys, await self._budget.lease(wanted), strict=True))
         if unread:
             found.update(await self._read(unread, leases))
-        return tuple(
+        images = [
             _image(ref, *found[key]) if isinstance(key, ObjectKey) else key
             for ref, key in zip(refs, checked, strict=True)
-        )
+        ]
+        return shared_out(images, self._settings.max_event_frames)
 
     def _check(self, ref: ImageRef) -> ObjectKey | FetchedImage:
         try:
@@ -166,6 +167,34 @@ def _image(ref: ImageRef, digest: str | None, decoded: Decoded) -> FetchedImage:
         uri=ref.uri,
         sha256=digest,
         frames=decoded.frames,
+        total=decoded.total,
+        scale=decoded.scale,
         error=decoded.error,
         detail=decoded.detail,
+    )
+
+
+def shared_out(images: Sequence[FetchedImage], most: int) -> tuple[FetchedImage, ...]:
+    """The images with at most ``most`` views of all of them together, and one of each at least.
+
+    Every image has its first views before any has more: a long animation takes none of another's.
+    """
+    left = most
+    share = [0] * len(images)
+    wanting = [index for index, image in enumerate(images) if image.frames]
+    while wanting and (left > 0 or not all(share[index] for index in wanting)):
+        for index in wanting:
+            if left > 0 or not share[index]:
+                share[index] += 1
+                left -= 1
+        wanting = [index for index in wanting if share[index] < len(images[index].frames)]
+    return tuple(
+        image
+        if share[index] == len(image.frames)
+        else msgspec.structs.replace(
+            image,
+            frames=image.frames[: share[index]],
+            total=max(image.total, len(image.frames)),
+        )
+        for index, image in enumerate(images)
     )

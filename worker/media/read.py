@@ -14,7 +14,7 @@ from worker.errors import Undecided
 from worker.media.base import ObjectKey, ObjectStore
 from worker.media.budget import DecoderGate
 from worker.media.cache import Decoded, ImageCache
-from worker.media.decode import DecodeLimits, decode
+from worker.media.decode import DecodeLimits, look_at
 
 
 class Reader:
@@ -60,7 +60,8 @@ class Reader:
 
     def _decode(self, data: bytes, digest: str) -> Decoded:
         try:
-            return Decoded(frames=decode(data, self._limits, sha256=digest, gate=self._gate))
+            seen = look_at(data, self._limits, sha256=digest, gate=self._gate)
+            return Decoded(frames=seen.frames, total=seen.total, scale=seen.scale)
         except Undecided as fault:
             return _failed(fault)
         except MemoryError:

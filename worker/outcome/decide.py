@@ -22,8 +22,16 @@ from worker.contracts.verdict import (
 )
 from worker.images import FetchedImage
 from worker.judgement import Judgement, Side
-from worker.outcome.actions import action_for, category_verdict
-from worker.outcome.passes import PassResult, Reading, read
+from worker.outcome.actions import (
+    Fault,
+    action_for,
+    category_verdict,
+    default_severity,
+    first_named,
+    on_fault,
+    strictest,
+)
+from worker.outcome.passes import PassResult, Reading, read, worst
 from worker.outcome.reasoning import merged_reasoning
 from worker.policy.model import Policy
 
@@ -61,42 +69,39 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return self.action == "hold"
 
 
-_ON_UNDECIDED: dict[str, Action] = {"hold": "hold", "block": "block", "pass": "allow"}
-
-
-def undecided(policy: Policy, reason: UndecidedReason, detail: str = "") -> Decision:
-    """The decision about an event that was not judged at all."""
-    return Decision(
-        outcome="undecided",
-        action=_ON_UNDECIDED[policy.on_undecided],
-        undecided_reason=reason,
-        undecided_detail=detail or None,
-    )
-
-
 def decide(
-    policy: Policy, results: Sequence[PassResult], images: Sequence[FetchedImage]
+    policy: Policy,
+    results: Sequence[PassResult],
+    images: Sequence[FetchedImage],
+    faults: Sequence[Fault] = (),
 ) -> Decision:
-    """Merge every pass over one event.
+    """Merge every pass over one event; ``faults`` are what was wrong with the event itself.
 
-    Any unsafe pass makes the event unsafe. Otherwise any failed pass or image makes it undecided,
-    and only an event whose every pass is safe and whose every image was seen is safe.
+    Any unsafe pass makes the event unsafe. Otherwise any failed part makes it undecided, and only
+    an event whose every pass is safe and whose every image was seen is safe. Wherever a part
+    failed, the reason is kept and the action is the strictest of what was found and
+    ``on_undecided``.
     """
     judgements = [result.judgement for result in results if result.judgement is not None]
     readings = [read(result, policy) for result in results if result.judgement is not None]
-    ruling = _rule(policy, results, readings, images)
+    # The floor's own pass speaks of the floor alone: where it found nothing, it has said nothing.
+    heard = [reading for reading in readings if reading.source != "floor" or reading.floor]
+    if not results and not faults and not images:
+        faults = [Fault(UndecidedReason.INTERNAL_ERROR, "no pass was judged")]
+    ruling = _rule(policy, readings, [*faults, *_faults(results, images)])
     judged = ruling.outcome != "undecided"
     # Every pass had its answer from an equal event: nothing was judged for this one.
-    cached = judged and len(judgements) == len(results) and all(each.cached for each in judgements)
+    whole = judged and ruling.reason is None and bool(results)
+    cached = whole and all(each.cached for each in judgements)
     reasoning, traces = merged_reasoning(policy.think.when, judgements, readings)
     return Decision(
         outcome=ruling.outcome,
         action=ruling.action,
-        user=_worst([reading.user for reading in readings]) if judged else None,
-        response=_worst_response(readings) if judged else None,
+        user=_worst([reading.user for reading in heard]) if judged and heard else None,
+        response=_worst_response(heard) if judged else None,
         categories=ruling.categories,
         suppressed=_each_once([reading.suppressed for reading in readings]),
-        images=_image_verdicts(images, readings) if images else (),
+        images=_image_verdicts(images, heard) if images else (),
         reasoning=reasoning,
         undecided_reason=ruling.reason,
         undecided_detail=ruling.detail or None,
@@ -122,23 +127,18 @@ class _Ruling(NamedTuple):
 _SAFE = _Ruling("safe", "allow")
 
 
-def _rule(
-    policy: Policy,
-    results: Sequence[PassResult],
-    readings: Sequence[Reading],
-    images: Sequence[FetchedImage],
-) -> _Ruling:
+def _rule(policy: Policy, readings: Sequence[Reading], faults: Sequence[Fault]) -> _Ruling:
     guilty = [reading for reading in readings if reading.unsafe]
-    if guilty:
-        return _unsafe(policy, guilty)
-    fault = _first_fault(results, images)
-    if fault is None and not readings:
-        fault = (UndecidedReason.INTERNAL_ERROR, "no pass was judged")
-    if fault is None:
-        return _SAFE
-    reason, detail = fault
-    action = _ON_UNDECIDED[policy.on_undecided]
-    return _Ruling("undecided", action, reason=reason, detail=detail)
+    named = first_named(faults)
+    if named is None:
+        return _unsafe(policy, guilty) if guilty else _SAFE
+    action = on_fault(policy, faults)
+    if not guilty:
+        return _Ruling("undecided", action, reason=named.reason, detail=named.detail)
+    found = _unsafe(policy, guilty)
+    return found._replace(
+        action=strictest(found.action, action), reason=named.reason, detail=named.detail
+    )
 
 
 def _unsafe(policy: Policy, guilty: Sequence[Reading]) -> _Ruling:
@@ -150,13 +150,15 @@ def _unsafe(policy: Policy, guilty: Sequence[Reading]) -> _Ruling:
             if known is None or (verdict.score or 0.0) > (known.score or 0.0):
                 categories[verdict.source, verdict.name] = verdict
     found = tuple(categories.values())
-    floor = any(reading.floor for reading in guilty)
-    judged_unsafe = any(side.score >= policy.thresholds.unsafe for side in _sides(guilty))
+    severities = [category.severity for category in found]
+    severities += [
+        default_severity(policy, reading.source) for reading in guilty if not reading.graded
+    ]
     return _Ruling(
         "unsafe",
-        action_for(policy, found, floor=floor),
+        action_for(policy, severities, floor=any(reading.floor for reading in guilty)),
         found,
-        "floor" if floor and not judged_unsafe else "judge",
+        "floor" if all(reading.raised for reading in guilty) else "judge",
     )
 
 
@@ -176,17 +178,9 @@ def _each_once(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
-def _sides(readings: Sequence[Reading]) -> list[Side]:
-    users = [reading.user for reading in readings]
-    return users + [reading.response for reading in readings if reading.response is not None]
-
-
 def _worst(sides: Sequence[Side]) -> SideVerdict:
-    """Unsafe before safe, then the higher score."""
-    worst = sides[0]
-    if len(sides) > 1:
-        worst = max(sides, key=lambda side: (side.label == "unsafe", side.score))
-    return SideVerdict(label=worst.label, score=worst.score)
+    side = worst(tuple(sides))
+    return SideVerdict(label=side.label, score=side.score)
 
 
 def _worst_response(readings: Sequence[Reading]) -> SideVerdict | None:
@@ -194,19 +188,28 @@ def _worst_response(readings: Sequence[Reading]) -> SideVerdict | None:
     return _worst(sides) if sides else None
 
 
-def _first_fault(
-    results: Sequence[PassResult], images: Sequence[FetchedImage]
-) -> tuple[UndecidedReason, str] | None:
+def _faults(results: Sequence[PassResult], images: Sequence[FetchedImage]) -> list[Fault]:
+    """Everything that went unjudged of an event's images and of the passes."""
+    faults = []
+    seen = {result.image for result in results}
     for index, image in enumerate(images):
+        where = f"images[{index}]"
         if image.error is not None:
-            where = f"images[{index}]"
-            return UndecidedReason(image.error), f"{where}: {image.detail}".rstrip(": ")
-        if not any(result.image == index for result in results):
-            return UndecidedReason.INTERNAL_ERROR, f"images[{index}]: no pass has seen it"
+            detail = f"{where}: {image.detail}".rstrip(": ")
+            faults.append(Fault(UndecidedReason(image.error), detail))
+        elif index not in seen:
+            faults.append(Fault(UndecidedReason.INTERNAL_ERROR, f"{where}: no pass has seen it"))
     for result in results:
         if result.fault is not None:
-            return result.fault, result.detail
-    return None
+            faults.append(Fault(result.fault, result.detail))
+        elif result.judgement is not None and not result.judgement.floor_asked:
+            detail = "the judge cannot be asked about the floor"
+            faults.append(Fault(UndecidedReason.FLOOR_UNCHECKED, detail))
+    for index, image in enumerate(images):
+        if image.unseen:
+            detail = f"images[{index}]: {len(image.frames)} of {image.total} views"
+            faults.append(Fault(UndecidedReason.IMAGE_NOT_ALL_SEEN, detail))
+    return faults
 
 
 def _image_verdicts(
@@ -223,6 +226,9 @@ def _image_verdicts(
                 label=worst.label if worst else None,
                 score=worst.score if worst else None,
                 error=image.error,
+                seen=len(image.frames) if seen else None,
+                total=max(image.total, len(image.frames)) if seen else None,
+                scale=image.scale if seen else None,
             )
         )
     return tuple(verdicts)

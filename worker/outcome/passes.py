@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from worker.codes import SkippedReasoning, UndecidedReason
-from worker.guard.taxonomy import FLOOR, canonical_category
-from worker.judgement import CategoryScore, Judgement, Side, Thought
-from worker.policy.floor import FLOOR_THRESHOLD
+from worker.guard.taxonomy import FLOOR
+from worker.judgement import CategoryScore, Judgement, Side
+from worker.policy.floor import FLOOR_THRESHOLD, means_floor
 from worker.policy.model import Policy
 
-PassSource = Literal["builtin", "custom"]
+PassSource = Literal["builtin", "custom", "floor"]
+"""Which pass: the model's taxonomy, the policy's own words, or the floor alone."""
 
 
 class PassResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,146 +30,165 @@ class PassResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One judgement read under a policy: labels after threshold, THINK, suppression and floor."""
+    """One judgement read under a policy: labels after threshold, THINK, suppression and floor.
+
+    ``graded`` is False where something unsafe has no category, or not all of them were read.
+    ``raised`` says that nothing but the floor made the pass unsafe.
+    """
 
     source: PassSource
     image: int | None
     user: Side
     response: Side | None
-    categories: tuple[CategoryScore, ...]
-    suppressed: tuple[str, ...]
-    floor: bool
-    skipped: str | None
+    categories: tuple[CategoryScore, ...] = ()
+    suppressed: tuple[str, ...] = ()
+    graded: bool = True
+    floor: bool = False
+    raised: bool = False
+    skipped: str | None = None
 
     @property
     def unsafe(self) -> bool:
-        return self.user.label == "unsafe" or (
-            self.response is not None and self.response.label == "unsafe"
-        )
+        return _unsafe(self.user, self.response)
+
+
+class _Answer(NamedTuple):
+    """One answer of the model, the score's or a trace's, after threshold and suppression."""
+
+    user: Side
+    response: Side | None
+    named: tuple[CategoryScore, ...]
+    suppressed: tuple[str, ...]
+    graded: bool
 
 
 def read(result: PassResult, policy: Policy) -> Reading:
     """Read one judged pass. ``result.judgement`` must be set.
 
-    Order: the threshold decides each side, THINK refines it, suppression clears it, and the floor,
-    which nothing above may lower, has the last word.
+    The threshold decides each side, suppression clears what is named by suppressed categories
+    alone. A trace is read by the same rules, and of the two the worse counts: what the score found
+    is never lowered, and what the trace finds is added. The floor, in either, has the last word.
     """
     judgement = result.judgement
     assert judgement is not None
-    threshold = policy.thresholds.unsafe
+    thought = judgement.thought
+    floor_score = max(judgement.floor_score, thought.floor_score if thought else 0.0)
+    named = (*judgement.categories, *(thought.categories if thought else ()))
+    floor = floor_score >= FLOOR_THRESHOLD or any(means_floor(each.name) for each in named)
+    if result.source == "floor":
+        reading = Reading(
+            source=result.source,
+            image=result.image,
+            user=Side(label="safe", score=judgement.user.score),
+            response=_safe(judgement.response),
+        )
+    else:
+        reading = _read(result, policy, judgement)
+    return _raise_to_floor(reading, floor_score) if floor else reading
+
+
+def _read(result: PassResult, policy: Policy, judgement: Judgement) -> Reading:
+    threshold, source = policy.thresholds.unsafe, result.source
     user = _at(judgement.user, threshold)
     response = _at(judgement.response, threshold) if judgement.response else None
-    categories, complete = judgement.categories, judgement.categories_complete
-    floor_score = judgement.floor_score
-    skipped = None
-    if judgement.thought is not None:
-        thought = _thresholded(judgement.thought, threshold)
-        user, response, categories, skipped = _refine(
-            thought, policy.think.when, user, response, categories
-        )
-        if skipped is None:
-            complete = complete and thought.categories_complete
-            floor_score = max(floor_score, thought.floor_score)
-    floor = floor_score >= FLOOR_THRESHOLD or any(
-        _is_floor(category) for category in (*judgement.categories, *categories)
-    )
-    kept, suppressed = _suppress(result.source, policy, categories) if categories else ((), ())
-    reading = Reading(
-        source=result.source,
+    complete = judgement.categories_complete
+    found = _suppress(source, policy, user, response, judgement.categories, complete)
+    thought, skipped = judgement.thought, None
+    if thought is not None:
+        skipped = thought.skipped
+        if thought.user is None:
+            skipped = skipped or SkippedReasoning.FAILED
+        elif skipped in (None, SkippedReasoning.CONTRADICTORY):
+            behind = _at(thought.user, threshold)
+            answered = _at(thought.response, threshold) if response and thought.response else None
+            if _milder(behind, user) or (response and _milder(answered, response)):
+                skipped = SkippedReasoning.CONTRADICTORY
+            complete = thought.categories_complete
+            later = _suppress(source, policy, behind, answered, thought.categories, complete)
+            found = _worse(found, later)
+    return Reading(
+        source=source,
         image=result.image,
-        user=user,
-        response=response,
-        categories=kept,
-        suppressed=suppressed,
-        floor=floor,
+        user=found.user,
+        response=found.response,
+        categories=found.named,
+        suppressed=found.suppressed,
+        graded=found.graded,
         skipped=skipped,
     )
-    if floor:
-        return _raise_to_floor(reading, judgement, floor_score)
-    if reading.unsafe and suppressed and not kept and complete:
-        if policy.think.when == "unsafe":
-            # The score has decided, by names of its own: what a trace says instead clears nothing.
-            own = _suppress(result.source, policy, judgement.categories)[0]
-            if own or not judgement.categories:
-                return msgspec.structs.replace(reading, categories=own)
-        return _cleared(reading)
-    return reading
 
 
 def _at(side: Side, threshold: float) -> Side:
     return Side(label="unsafe" if side.score >= threshold else "safe", score=side.score)
 
 
-def _thresholded(thought: Thought, threshold: float) -> Thought:
-    """A trace's labels by the policy's threshold, as those of the score in front of it."""
-    return msgspec.structs.replace(
-        thought,
-        user=_at(thought.user, threshold) if thought.user else None,
-        response=_at(thought.response, threshold) if thought.response else None,
-    )
+def _unsafe(user: Side, response: Side | None) -> bool:
+    return user.label == "unsafe" or (response is not None and response.label == "unsafe")
 
 
-def _refine(
-    thought: Thought,
-    when: str,
-    user: Side,
-    response: Side | None,
-    categories: tuple[CategoryScore, ...],
-) -> tuple[Side, Side | None, tuple[CategoryScore, ...], str | None]:
-    """What a trace changes: everything under ``always`` and ``uncertain`` (whose scores decide
-    nothing), but only the categories under ``unsafe``, where the score has already decided.
-    """
-    if thought.skipped is not None or thought.user is None:
-        return user, response, categories, thought.skipped or SkippedReasoning.FAILED
-    if response is not None and thought.response is None:
-        return user, response, categories, SkippedReasoning.CONTRADICTORY
-    if when == "unsafe":
-        lowered = (user.label, thought.user.label) == ("unsafe", "safe") or (
-            response is not None
-            and thought.response is not None
-            and (response.label, thought.response.label) == ("unsafe", "safe")
-        )
-        if lowered:
-            return user, response, categories, SkippedReasoning.CONTRADICTORY
-        return user, response, thought.categories or categories, None
-    kept_response = thought.response if response is not None else None
-    return thought.user, kept_response, thought.categories, None
-
-
-def _is_floor(category: CategoryScore) -> bool:
-    return canonical_category(category.name) == FLOOR
+def _milder(trace: Side | None, score: Side) -> bool:
+    """Whether a trace forgets a side, or calls safe what the score called unsafe."""
+    return trace is None or (score.label == "unsafe" and trace.label == "safe")
 
 
 def _suppress(
-    source: PassSource, policy: Policy, categories: tuple[CategoryScore, ...]
-) -> tuple[tuple[CategoryScore, ...], tuple[str, ...]]:
-    suppress = set(policy.builtin.suppress) if source == "builtin" else set()
-    kept = tuple(category for category in categories if category.name not in suppress)
+    source: PassSource,
+    policy: Policy,
+    user: Side,
+    response: Side | None,
+    categories: tuple[CategoryScore, ...],
+    complete: bool,
+) -> _Answer:
+    """Without suppressed categories; safe, the scores left as they were, if all it names are."""
+    if not _unsafe(user, response):
+        return _Answer(user, response, (), (), True)
+    suppress = policy.builtin.suppress if source == "builtin" else ()
+    named = tuple(category for category in categories if category.name not in suppress)
     dropped = tuple(category.name for category in categories if category.name in suppress)
-    return kept, dropped
+    if dropped and not named and complete:
+        return _Answer(Side(label="safe", score=user.score), _safe(response), (), dropped, True)
+    return _Answer(user, response, named, dropped, bool(named) and complete)
 
 
-def _raise_to_floor(reading: Reading, judgement: Judgement, floor_score: float) -> Reading:
+def _worse(first: _Answer, second: _Answer) -> _Answer:
+    """Of two answers on each side the worse one, and everything that either names."""
+    response = first.response
+    if response is not None and second.response is not None:
+        response = worst((response, second.response))
+    names = {category.name for category in first.named}
+    added = tuple(category for category in second.named if category.name not in names)
+    return _Answer(
+        worst((first.user, second.user)),
+        response,
+        (*first.named, *added),
+        tuple(dict.fromkeys((*first.suppressed, *second.suppressed))),
+        first.graded and second.graded,
+    )
+
+
+def worst(sides: tuple[Side, ...]) -> Side:
+    """Unsafe before safe, then the higher score."""
+    return max(sides, key=lambda side: (side.label == "unsafe", side.score))
+
+
+def _safe(side: Side | None) -> Side | None:
+    return Side(label="safe", score=side.score) if side is not None else None
+
+
+def _raise_to_floor(reading: Reading, floor_score: float) -> Reading:
     """The floor makes its pass unsafe, on the side that the model thought worse of."""
     categories = reading.categories
-    if not any(_is_floor(category) for category in categories):
-        floor = CategoryScore(name=FLOOR, score=floor_score)
-        categories = (*categories, floor)
+    if not any(means_floor(category.name) for category in categories):
+        categories = (*categories, CategoryScore(name=FLOOR, score=floor_score))
     if reading.unsafe:
-        return msgspec.structs.replace(reading, categories=categories)
-    response = judgement.response
-    if response is not None and response.score > judgement.user.score:
-        raised = Side(label="unsafe", score=response.score)
-        return msgspec.structs.replace(reading, response=raised, categories=categories)
-    raised = Side(label="unsafe", score=judgement.user.score)
-    return msgspec.structs.replace(reading, user=raised, categories=categories)
-
-
-def _cleared(reading: Reading) -> Reading:
-    """Every category named is a suppressed one: safe, with the scores left as they were."""
+        return msgspec.structs.replace(reading, categories=categories, floor=True)
     response = reading.response
+    if response is not None and response.score > reading.user.score:
+        raised = Side(label="unsafe", score=response.score)
+        return msgspec.structs.replace(
+            reading, response=raised, categories=categories, floor=True, raised=True
+        )
+    raised = Side(label="unsafe", score=reading.user.score)
     return msgspec.structs.replace(
-        reading,
-        user=Side(label="safe", score=reading.user.score),
-        response=Side(label="safe", score=response.score) if response else None,
+        reading, user=raised, categories=categories, floor=True, raised=True
     )

@@ -10,19 +10,38 @@ from collections.abc import Sequence
 import msgspec
 
 from worker.contracts.event import ImageRef
-from worker.contracts.verdict import CategoryVerdict, ImageVerdict, PrefilterHit
-from worker.guard.taxonomy import FLOOR, canonical_category
+from worker.contracts.verdict import (
+    Action,
+    CategoryVerdict,
+    ImageVerdict,
+    PrefilterHit,
+    Reasoning,
+)
+from worker.guard.taxonomy import canonical_category
 from worker.images import FetchedImage
 from worker.judgement import CategoryScore
-from worker.outcome.actions import action_for, category_verdict, strictest
+from worker.outcome.actions import (
+    Fault,
+    action_for,
+    category_verdict,
+    first_named,
+    gravest,
+    strictest,
+)
 from worker.outcome.decide import Decision
+from worker.policy.floor import means_floor
 from worker.policy.model import Policy
 
 
 def settles(policy: Policy, hits: Sequence[PrefilterHit]) -> bool:
-    """Whether the event is decided and the model need not be asked."""
+    """Whether the event is decided and the model need not be asked.
+
+    Only where it is blocked: milder than that, what a list did not look for (the floor first of
+    all) may stand beside what it found.
+    """
     judge_too = policy.prefilter is None or policy.prefilter.judge_too
-    return not judge_too and any(hit.decide == "unsafe" for hit in hits)
+    deciding = [hit for hit in hits if hit.decide == "unsafe"]
+    return not judge_too and bool(deciding) and _action(policy, deciding) == "block"
 
 
 def settled(
@@ -31,50 +50,68 @@ def settled(
     *,
     unfetched: Sequence[ImageRef] = (),
     images: Sequence[FetchedImage] = (),
+    faults: Sequence[Fault] = (),
 ) -> Decision:
     """The decision on an event that nothing but the prefilter looked at: see ``settles``."""
+    named = first_named(faults)
     seen = [ImageVerdict(uri=each.uri) for each in unfetched]
     seen += [ImageVerdict(uri=each.uri, sha256=each.sha256, error=each.error) for each in images]
+    when = policy.think.when
     # Without a deciding hit this would be held, never passed.
-    unjudged = Decision(outcome="undecided", action="hold", images=tuple(seen))
+    unjudged = Decision(
+        outcome="undecided",
+        action="hold",
+        images=tuple(seen),
+        reasoning=Reasoning(mode=when) if when != "never" else None,
+        undecided_reason=named.reason if named else None,
+        undecided_detail=(named.detail or None) if named else None,
+    )
     return with_hits(policy, unjudged, hits)
 
 
 def with_hits(policy: Policy, decision: Decision, hits: Sequence[PrefilterHit]) -> Decision:
-    """The decision with the hits recorded; unsafe if any of them decides."""
+    """The decision with the hits recorded; unsafe if any of them decides.
+
+    The action is the strictest of both, also beside a part that failed, whose reason is kept.
+    """
     if not hits:
         return decision
     deciding = [hit for hit in hits if hit.decide == "unsafe"]
     decision = msgspec.structs.replace(decision, prefilter=tuple(hits))
     if not deciding:
         return decision
-    categories = _categories(policy, deciding)
-    floor = any(each.name == FLOOR for each in categories)
-    action = action_for(policy, categories, floor=floor)
-    if decision.outcome == "unsafe":
-        known = {(each.source, each.name) for each in decision.categories}
-        new = tuple(each for each in categories if (each.source, each.name) not in known)
-        return msgspec.structs.replace(
-            decision,
-            action=strictest(decision.action, action),
-            categories=(*decision.categories, *new),
-        )
     return msgspec.structs.replace(
         decision,
         outcome="unsafe",
-        action=action,
-        categories=categories,
-        undecided_reason=None,
-        undecided_detail=None,
-        decided_by="prefilter",
+        action=strictest(decision.action, _action(policy, deciding)),
+        categories=_together(decision.categories, _named(policy, deciding)),
+        decided_by=decision.decided_by if decision.outcome == "unsafe" else "prefilter",
     )
 
 
-def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[CategoryVerdict, ...]:
-    """What the lists name, once each, in the gravest severity."""
+def _action(policy: Policy, deciding: Sequence[PrefilterHit]) -> Action:
+    found = _named(policy, deciding)
+    floor = any(means_floor(each.name) for each in found)
+    return action_for(policy, [each.severity for each in found], floor=floor)
+
+
+def _together(
+    judged: Sequence[CategoryVerdict], listed: Sequence[CategoryVerdict]
+) -> tuple[CategoryVerdict, ...]:
+    """The judge's categories and the lists', each once, with its score, in the graver severity."""
+    found = {(each.source, each.name): each for each in judged}
+    for each in listed:
+        known = found.setdefault((each.source, each.name), each)
+        severity = gravest(known.severity, each.severity)
+        found[each.source, each.name] = msgspec.structs.replace(known, severity=severity)
+    return tuple(found.values())
+
+
+def _named(policy: Policy, deciding: Sequence[PrefilterHit]) -> list[CategoryVerdict]:
+    """What each hit is, in the severity that its list or else the policy gives it."""
     assert policy.prefilter is not None
     severities = {each.name: each.severity for each in policy.prefilter.lists}
-    found: dict[str, CategoryVerdict] = {}
+    found: list[CategoryVerdict] = []
     for hit in deciding:
         name = hit.category or ""
         builtin = policy.builtin.enabled and canonical_category(name) is not None
@@ -82,12 +119,7 @@ def _categories(policy: Policy, deciding: Sequence[PrefilterHit]) -> tuple[Categ
             policy, "builtin" if builtin else "custom", CategoryScore(name=name)
         )
         given = severities.get(hit.list)
-        if given is not None and name != FLOOR:
+        if given is not None and not means_floor(name):
             verdict = msgspec.structs.replace(verdict, severity=given)
-        known = found.get(name)
-        if known is None or _GRADES.index(verdict.severity) > _GRADES.index(known.severity):
-            found[name] = verdict
-    return tuple(found.values())
-
-
-_GRADES = ("low", "medium", "high", "critical")
+        found.append(verdict)
+    return found

@@ -1,10 +1,10 @@
 """The content hash of a policy: equal hashes judge alike.
 
 In the hash is what reaches the model or decides the outcome: name, passes, adapter, thresholds,
-THINK, actions, ``on_undecided``, the prefilter with its lists; the description only where it is
-rendered (free text). Left out is what does neither: version, owner, topics, languages, cache,
-candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing; order
-counts only where the model sees it.
+THINK, actions, ``on_undecided``, ``judged``, the prefilter with its lists; the description only
+where it is rendered (free text). Left out is what does neither: version, owner, topics, languages,
+cache, candidate, examples, file. Defaults are filled in first, so spelling one out changes nothing;
+order counts only where the model sees it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
         "name": policy.name,
         "builtin": _builtin(policy),
         "custom": _custom(policy),
-        "adapter": policy.adapter,
+        # By its content: what lies under a path may change.
+        "adapter": policy.adapter_sha256 or policy.adapter,
         "think": _think(policy),
         "threshold": policy.thresholds.unsafe,
         "actions": {
@@ -48,6 +49,8 @@ def canonical_form(policy: Policy) -> dict[str, Any]:
     }
     if policy.custom is not None and not policy.custom.taxonomy:
         form["description"] = policy.description
+    if policy.judged != "turn":
+        form["judged"] = policy.judged
     if policy.prefilter is not None:
         form["prefilter"] = _prefilter(policy.prefilter)
     return form

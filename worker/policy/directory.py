@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +13,7 @@ import msgspec
 
 from worker.errors import PolicyError
 from worker.policy.model import Policy
-from worker.policy.parse import LIST_SUFFIX, read_policy_bytes
+from worker.policy.parse import LIST_SUFFIX, read_list_bytes, read_policy_bytes
 
 # All policies of a directory together: each file read, names and topics given out once.
 
@@ -126,9 +128,12 @@ def _clashes(policies: Iterable[Policy], clashing: set[str]) -> list[PolicyError
 
 # Reading a policy directory as one moment in time, cheaply enough to be asked every second.
 
+SETTLED_S = 1.0
+"""Age from which a file is taken to be written to its end; a younger one is looked at twice."""
 _ATTEMPTS = 5
+_FIRST_LOOKS_S = 0.1
 
-_Signature = tuple[tuple[str, int, int, int, int], ...]
+_Signature = tuple[tuple[str, int, int, int, int, int], ...]
 
 
 class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,58 +145,107 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
     problem: PolicyError | None = None
 
 
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in the directory at one moment: policies, and by name the lists beside them."""
+
+    files: tuple[PolicyFile, ...] = ()
+    lists: Mapping[str, bytes] = MappingProxyType({})
+
+
 class DirectoryWatch:
     """Looks at a directory; reads it whole when anything about its files changed.
 
-    Lists of prefilters (``*.txt``) count as parts of the policies beside them.
-    Files are compared through symbolic links, so a ConfigMap that swaps its ``..data`` link counts
-    as changed. A directory that changes while it is read is read again: never half old, half new.
+    Lists of prefilters (``*.txt``) and the directories of adapters (``adapters``, as the policies
+    name them) count as parts of the policies beside them. Files are compared through symbolic
+    links, so a ConfigMap that swaps its ``..data`` link counts as changed. A directory that changes
+    while it is read is read again: never half old, half new. A file that is still being written
+    waits: it is read when two looks agree about it, or when nobody touched it for ``SETTLED_S``.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.adapters: frozenset[Path] = frozenset()
         self._seen: _Signature | None = None
-        self._content: tuple[tuple[str, str], ...] | None = None
+        self._pending: _Signature | None = None
+        self._content: tuple[object, ...] | None = None
 
-    def changed(self) -> tuple[PolicyFile, ...] | None:
-        """Every file, if any content changed since the last call; None otherwise.
+    def first(self) -> Look:
+        """The directory as it is when a worker starts: waits until its files hold still.
+
+        Raises:
+            PolicyError: as ``changed``.
+        """
+        for _ in range(int(SETTLED_S / _FIRST_LOOKS_S) * _ATTEMPTS):
+            found = self.changed()
+            if found is not None or self._pending is None:
+                return found or Look()
+            time.sleep(_FIRST_LOOKS_S)
+        raise self._restless()
+
+    def changed(self) -> Look | None:
+        """Every file, if any content changed since the last call and holds still; None otherwise.
 
         Raises:
             PolicyError: the directory cannot be read, or does not hold still.
         """
         before = self._signature()
         if before == self._seen:
+            self._pending = None
+            return None
+        if before != self._pending and not _settled(before):
+            self._pending = before
             return None
         for _ in range(_ATTEMPTS):
-            files = tuple(_read(path) for path in policy_files(self.directory))
-            lists = tuple(_read_list(path) for path in list_files(self.directory))
+            look = Look(
+                files=tuple(_read(path) for path in policy_files(self.directory)),
+                lists=_read_lists(list_files(self.directory)),
+            )
             after = self._signature()
             if after == before:
                 break
             before = after
         else:
-            problem = "the files keep changing while they are read"
-            raise PolicyError(problem, fix="Write them aside, then move.", file=str(self.directory))
-        content = (*((str(file.path), file.sha256) for file in files), *lists)
-        self._seen = before
+            raise self._restless()
+        content: tuple[object, ...] = (
+            *((str(file.path), file.sha256) for file in look.files),
+            *((name, hashlib.sha256(raw).hexdigest()) for name, raw in look.lists.items()),
+            *(each for each in before if "/" in each[0]),  # of adapters the signature is enough
+        )
+        self._seen, self._pending = before, None
         if content == self._content:
             return None
         self._content = content
-        return files
+        return look
 
     def forget(self) -> None:
         """Make the next call give every file, changed or not."""
         self._seen = self._content = None
 
+    def _restless(self) -> PolicyError:
+        problem = "the files keep changing while they are read"
+        return PolicyError(problem, fix="Write them aside, then move.", file=str(self.directory))
+
     def _signature(self) -> _Signature:
         signature = []
-        for path in (*policy_files(self.directory), *list_files(self.directory)):
+        here = (*policy_files(self.directory), *list_files(self.directory))
+        named = [(each.name, each) for each in here]
+        for adapter in sorted(self.adapters):
+            with contextlib.suppress(OSError):  # gone: its policy says so when it is read again
+                named += [(str(each), each) for each in sorted(adapter.iterdir())]
+        for name, path in named:
             try:
                 stat = path.stat()
             except OSError:
                 continue  # gone since it was listed: the next look sees the directory without it
-            signature.append((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev))
+            # The time of the last change of the file itself tells an edit that kept size and date.
+            times = (stat.st_mtime_ns, stat.st_ctime_ns)
+            signature.append((name, *times, stat.st_size, stat.st_ino, stat.st_dev))
         return tuple(signature)
+
+
+def _settled(signature: _Signature) -> bool:
+    youngest = max((each[1] for each in signature), default=0)
+    return time.time_ns() - youngest > SETTLED_S * 1e9
 
 
 def _read(path: Path) -> PolicyFile:
@@ -202,11 +256,12 @@ def _read(path: Path) -> PolicyFile:
     return PolicyFile(path=path, sha256=hashlib.sha256(raw).hexdigest(), raw=raw)
 
 
-def _read_list(path: Path) -> tuple[str, str]:
-    try:
-        return str(path), hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:  # its policy says what is wrong with it
-        return str(path), f"unreadable: {error.strerror}"
+def _read_lists(paths: Iterable[Path]) -> dict[str, bytes]:
+    lists = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # its policy says what is wrong with it
+            lists[path.name] = read_list_bytes(path)
+    return lists
 
 
 def settle(parsed: Sequence[Policy], live: Sequence[Policy]) -> tuple[Bundle, list[PolicyError]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
+from worker.document import Where, dotted
 from worker.errors import PolicyError
+from worker.guard.taxonomy import BUILTIN, FLOOR
 from worker.policy.wording import tidy, wording_problem
 
 # Collecting every problem of a policy file, each with its line, field and fix.
-
-Where = tuple[str | int, ...]
-"""A place in a file: ``("custom", "taxonomy", 2, "name")``."""
 
 
 class Problems:
@@ -40,24 +40,17 @@ class Problems:
             nearest = nearest[:-1]
         self.at(self.lines.get(nearest, 1), where, problem, fix)
 
-    def at(self, line: int, where: Where, problem: str, fix: str) -> None:
-        """Report a problem at a line."""
-        self.found.append(
-            PolicyError(problem, fix=fix, file=self.file, line=line, field=dotted(where))
+    def at(self, line: int, where: Where, problem: str, fix: str, excerpt: str = "") -> None:
+        """Report a problem at a line; ``excerpt`` shows it, with a caret beneath."""
+        error = PolicyError(
+            problem, fix=fix, file=self.file, line=line, field=dotted(where), excerpt=excerpt
         )
+        self.found.append(error)
 
     def raise_any(self) -> None:
         """Raise one ``PolicyError`` for everything found, in file order, if anything was."""
         if self.found:
             raise PolicyError.of(sorted(self.found, key=lambda problem: problem.line))
-
-
-def dotted(where: Where) -> str:
-    """``custom.taxonomy[2].name``, as people write it."""
-    text = ""
-    for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
@@ -68,6 +61,67 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     if near:
         return f"Did you mean `{folded[near[0]]}`?"
     return f"Known: {', '.join(names)}."
+
+
+def category_suggestion(given: str) -> str:
+    """Which built-in category was meant: by a whole word or a usual synonym of it, then by letters.
+
+    Several where several are near: a wrong one on a safety switch is worse than none.
+    """
+    words = set(re.findall(r"[^\W_]+", given.casefold()))
+    meant = [name for synonym, name in _SYNONYMS.items() if synonym in words]
+    shared = {name: len(words & set(_WORDS_OF[name])) for name in BUILTIN}
+    most = max(shared.values())
+    meant += [name for name in BUILTIN if most and shared[name] == most]
+    if not meant:
+        folded = {name.casefold(): name for name in BUILTIN}
+        near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.8)
+        meant = [folded[each] for each in near]
+    meant = [name for name in dict.fromkeys(meant) if name != FLOOR]
+    if not meant:
+        return f"Known: {', '.join(BUILTIN)}."
+    return f"Did you mean {' or '.join(f'`{name}`' for name in meant[:3])}?"
+
+
+_FILLERS = frozenset({"and", "high", "risk", "making", "other", "activity", "needs"})
+_WORDS_OF = {
+    name: [word for word in re.findall(r"[^\W_]+", name.casefold()) if word not in _FILLERS]
+    for name in BUILTIN
+}
+_SYNONYMS = {
+    **dict.fromkeys(("weapon", "weapons", "gun", "firearms", "arms"), "Guns and Illegal Weapons"),
+    **dict.fromkeys(
+        ("drug", "drugs", "narcotics", "alcohol", "tobacco"), "Controlled/Regulated Substances"
+    ),
+    **dict.fromkeys(("selfharm", "suicidal"), "Suicide and Self Harm"),
+    **dict.fromkeys(("hateful", "racism", "slurs", "discrimination"), "Hate/Identity Hate"),
+    **dict.fromkeys(("personal", "doxxing", "doxing", "gdpr"), "PII/Privacy"),
+    **dict.fromkeys(("bullying", "abuse", "toxicity", "insults"), "Harassment"),
+    **dict.fromkeys(("threats", "threatening"), "Threat"),
+    **dict.fromkeys(("swearing", "obscenity", "cursing", "vulgarity"), "Profanity"),
+    **dict.fromkeys(("porn", "pornography", "nudity", "adult", "nsfw", "sex"), "Sexual"),
+    **dict.fromkeys(("gore", "violent", "killing"), "Violence"),
+    **dict.fromkeys(("scam", "scams", "phishing", "spam"), "Fraud/Deception"),
+    **dict.fromkeys(("hacking", "cyber", "virus", "exploits"), "Malware"),
+    **dict.fromkeys(("crime", "crimes"), "Criminal Planning/Confessions"),
+    **dict.fromkeys(
+        ("politics", "elections", "disinformation"), "Political/Misinformation/Conspiracy"
+    ),
+    **dict.fromkeys(("ip", "piracy"), "Copyright/Trademark/Plagiarism"),
+    **dict.fromkeys(("medical", "legal", "financial"), "Unauthorized Advice"),
+}
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def joined(text: str) -> str:
+    """The text with surrogate pairs made one character, as JSON writes an emoji and YAML reads it.
+
+    A half without its other half stays, for whoever reads on to refuse.
+    """
+    if not _HALF.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 Choice = TypeVar("Choice", bound=str)
@@ -110,6 +164,9 @@ class Fields:
         if not isinstance(value, str):
             self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.")
             return None
+        value = joined(value)
+        if _HALF.search(value):
+            self.report(name, "it holds half a surrogate pair", "Write the character itself.")
         if len(value) > limit:
             self.report(name, f"longer than {limit} characters", "Shorten it.")
         return value
@@ -123,8 +180,11 @@ class Fields:
                 self.report(name, found, "Put it in quotes.", index)
             elif len(value) > limit:
                 self.report(name, f"longer than {limit} characters", "Shorten it.", index)
+            elif _HALF.search(joined(value)):
+                fix = "Write the character itself."
+                self.report(name, "it holds half a surrogate pair", fix, index)
             else:
-                kept.append((index, value))
+                kept.append((index, joined(value)))
         return kept
 
     def texts(self, name: str, *, limit: int = 800, most: int = 64) -> tuple[str, ...]:
@@ -258,6 +318,7 @@ class Fields:
         if not isinstance(value, str):
             self.report(name, f"expected text, found {_kind(value)}", "Put it in quotes.", *index)
             return ""
+        value = joined(value)
         line = tidy(value)
         odd = wording_problem(value)
         if odd:

@@ -7,17 +7,20 @@ of every rendered rubric when its passes are built.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from worker.contracts.verdict import Action, Severity
 from worker.errors import PolicyError
 from worker.guard.render import FLOOR_NOTE
-from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
+from worker.guard.taxonomy import BUILTIN, FLOOR
 from worker.judgement import Rubric
 from worker.policy.fields import Problems
 from worker.policy.model import Policy
 from worker.policy.wording import fold
+from worker.prefilter.lookalikes import unmasked
 
 # Recognising a line that carves the floor out: minors and sexual content named together.
 #
@@ -28,11 +31,12 @@ from worker.policy.wording import fold
 _MINORS = """
     minor minors child children childlike kid kids teen teens teenage teenager teenagers toddler
     toddlers infant infants baby babies preteen preteens underage underaged adolescent adolescents
+    kiddie kiddies youth youths youngster youngsters schoolchild* prepubescent prepubesc* pubescent
     juvenile juveniles schoolgirl schoolgirls schoolboy schoolboys boy boys girl girls
     minderjährig* kinder* kindlich* kindes jugendlich* mädchen säugling*
     menor menores niño* niña* adolescente* infantil*
     mineur* enfant* fillette* garçonnet*
-    minore minori minorenn* bambin* ragazzin*
+    minore minori minorenn* minoril* bambin* ragazzin*
     minderjarig* kindje*
     قاصر قصر طفل أطفال الأطفال مراهق
     नाबालिग बच्च बच्चे बच्चों बाल किशोर
@@ -44,9 +48,10 @@ _MINORS = """
 _SEXUAL = """
     sex sexual sexually sexualised sexualized sexualising sexualizing sexuality sexy sexting
     sexts porn porno pornographic pornography erotic erotica eroticism nude nudes nudity naked
+    sexualis* sexualiz* grooming groomer groomers
     nsfw hentai lewd explicit fetish fetishes intercourse incest
     sexuell* sexual* pornogra* erotis* nackt*
-    sexo sexuales pornográf* erótic* desnud*
+    sexo sexuales pornográf* pornografi* pornografí* erótic* desnud*
     sexe sexuel* érotique* nu nue nus nues nudité
     sesso sessual* pornogra* erotic* nud*
     seks seksu* naakt*
@@ -58,7 +63,8 @@ _SEXUAL = """
     性行为 色情 淫秽 裸体 做爱
 """
 _BOTH = """
-    csam csem lolicon loli lolis shota shotacon jailbait paedophil* pedophil* pedofil* pädophil*
+    csam csem csea csae pthc lolicon loli lolis shota shotacon jailbait
+    paedophil* pedophil* pedofil* pädophil*
     pédophil* pedopornogra* pédopornogra* kinderporn* kindporn* 児童ポルノ 아동포르노 ロリコン
     아청물 儿童色情 恋童
 """
@@ -233,12 +239,78 @@ def _check_custom(policy: Policy, problems: Problems) -> None:
         if is_floor_name(category.name):
             problem = f"`{category.name}` is the floor's own category"
             problems.add(name, problem, f"{_STANDS} without being listed: delete the entry.")
+        elif means_floor(category.name) and category.severity != FLOOR_SEVERITY:
+            level = ("custom", "taxonomy", index, "severity")
+            problem = f"`{category.name}` means the floor, whose severity is always critical"
+            problems.add(level, problem, f"Write `severity: {FLOOR_SEVERITY}`. {_STANDS}.")
         elif lifts_ban(f"{category.name}: {category.note}"):
             note = ("custom", "taxonomy", index, "note")
             problems.add(note, "its exception carves the floor out", f"{_STANDS}. {_REWORD}")
 
 
+# The floor's name, and whatever means it.
+
+MAX_NAME = 80
+"""Characters of a category's name; a longer text is a sentence, and says more than one thing."""
+
+_MARKS = re.compile(r"[\u0300-\u036f]")
+_LETTERS_FOR = str.maketrans("013457@$!|", "oieastasii")
+"""Digits and signs that are written for letters."""
+_OWN_NAMES = frozenset(
+    f"{code}{name}{plural}"
+    for code in ("", f"s{BUILTIN.index(FLOOR) + 1}")
+    for name in ("sexualminor", "minorsexual")
+    for plural in ("", "s")
+) | {f"s{BUILTIN.index(FLOOR) + 1}"}
+_OWN_WORDS = re.compile(
+    r"\bsexual(?: content| contents)?(?: (?:involving|with|of|about))? minors?\b"
+)
+
+
+@lru_cache(maxsize=4096)
 def is_floor_name(name: str) -> bool:
-    """Whether a category name means the floor, in any spelling."""
-    plain = "".join(each if each.isalnum() else " " for each in name)
-    return FLOOR in (canonical_category(name), canonical_category(plain))
+    """Whether a category name is the floor's own, in any spelling, alone or beside others.
+
+    Case, width, brackets, quotes, emphasis, codes, invisible characters, lookalikes, accents and
+    digits written for letters count for nothing.
+    """
+    for view in _views(name):
+        words = " ".join("".join(each if each.isalnum() else " " for each in view).split())
+        if _OWN_WORDS.search(words) or words.replace(" ", "") in _OWN_NAMES:
+            return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def means_floor(name: str) -> bool:
+    """Whether a category means the floor, under its own name or any other in twelve languages.
+
+    What does is graded as the floor is. Names of up to ``MAX_NAME`` characters are looked at for
+    their meaning; of longer texts, which are sentences of a policy, only the floor's own name is.
+    """
+    if is_floor_name(name):
+        return True
+    return len(name) <= MAX_NAME and any(
+        carves_out(view) or carves_out(_separated(view)) for view in _views(name)
+    )
+
+
+def _views(name: str) -> tuple[str, ...]:
+    """A name as it is compared: folded, and with what stands for other letters replaced."""
+    folded = fold(unmasked(name))
+    plain = _MARKS.sub("", unicodedata.normalize("NFD", folded))
+    joined = _spaced_letters(plain)
+    return tuple(dict.fromkeys((folded, plain, joined, joined.translate(_LETTERS_FOR))))
+
+
+def _separated(view: str) -> str:
+    """Signs between words are blanks: ``child_sexual-content``."""
+    return " ".join("".join(each if each.isalnum() else " " for each in view).split())
+
+
+def _spaced_letters(text: str) -> str:
+    """``s e x u a l`` and ``s.e.x.u.a.l`` written together."""
+    return _SPACED.sub(lambda match: "".join(filter(str.isalnum, match[0])), text)
+
+
+_SPACED = re.compile(r"(?<!\w)\w(?:[ ._*-]\w){2,}(?!\w)")

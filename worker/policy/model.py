@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
 
 ThinkWhen = Literal["never", "always", "unsafe", "uncertain"]
@@ -121,7 +122,10 @@ class Prefilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """One validated policy; ``sha256`` is of its canonical form, ``file`` says where it lies."""
+    """One validated policy; ``sha256`` is of its canonical form, ``file`` says where it lies.
+
+    ``adapter_sha256`` is of the adapter's files as they were when the policy was read.
+    """
 
     name: str
     version: int
@@ -131,10 +135,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     builtin: BuiltinPass = BuiltinPass()
     custom: CustomPass | None = None
     adapter: str | None = None
+    adapter_sha256: str | None = None
     think: Think = Think()
     thresholds: Thresholds = Thresholds()
     actions: Actions = Actions()
     on_undecided: OnUndecided = "hold"
+    judged: Judged = "turn"
     prefilter: Prefilter | None = None
     cache: bool = True
     languages: tuple[str, ...] = ()

@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from worker.contracts.verdict import Action, Severity
+from worker.document import MAX_BYTES
 from worker.errors import PolicyError
 from worker.guard.taxonomy import FLOOR, canonical_category
-from worker.policy.document import MAX_BYTES
 from worker.policy.dump import dump_policy
-from worker.policy.floor import is_floor_name
+from worker.policy.floor import is_floor_name, means_floor
 from worker.policy.model import Actions, BuiltinPass, CustomCategory, CustomPass, Example, Policy
 from worker.policy.parse import SEVERITIES, parse_policy
 from worker.policy.wording import tidy
@@ -181,14 +181,16 @@ def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCat
     """The categories to judge: without those of severity S0, and without the floor's own."""
     judged = []
     for index, category in enumerate(source.categories):
+        meant = means_floor(_spelled(category.name)) or means_floor(category.display_name)
+        if (is_floor(category) or meant) and category.severity != "S4":
+            what = FLOOR if is_floor(category) else f"{category.display_name}`, as of `{FLOOR}"
+            raise PolicyError(
+                f"the severity of `{what}` is always S4, not {category.severity}",
+                fix="Set it to S4, or delete the category: it is judged in any case.",
+                file=file,
+                field=f"categories[{index}].severity",
+            )
         if is_floor(category):
-            if category.severity != "S4":
-                raise PolicyError(
-                    f"the severity of `{FLOOR}` is always S4, not {category.severity}",
-                    fix="Set it to S4, or delete the category: it is judged in any case.",
-                    file=file,
-                    field=f"categories[{index}].severity",
-                )
             notes.append(f"{category.display_name}: judged under every policy, so not listed")
         elif category.severity == "S0":
             notes.append(f"{category.display_name}: severity S0 is safe, so not judged")
@@ -200,7 +202,11 @@ def _judged(source: NvidiaPolicy, file: str, notes: list[str]) -> list[NvidiaCat
 def is_floor(category: NvidiaCategory) -> bool:
     """Whether a category is the floor's own, by any of its names."""
     names = (category.name, category.display_name, category.aegis_parent)
-    return any(is_floor_name(name.replace("_", " ")) for name in names if name)
+    return any(is_floor_name(_spelled(name)) for name in names if name)
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _name(category: NvidiaCategory) -> str:

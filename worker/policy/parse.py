@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
+from worker.contracts.event import Judged
 from worker.contracts.verdict import Action, Severity
+from worker.digests import directory_digest
+from worker.document import MAX_BYTES, read_document
 from worker.errors import PolicyError
 from worker.guard.taxonomy import BUILTIN, FLOOR, canonical_category
 from worker.policy.digest import digest
-from worker.policy.document import MAX_BYTES, read_document
-from worker.policy.fields import Fields, Problems, suggestion
-from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name
+from worker.policy.fields import Fields, Problems, category_suggestion, suggestion
+from worker.policy.floor import FLOOR_SEVERITY, check_floor, is_floor_name, means_floor
 from worker.policy.model import (
     Actions,
     BuiltinPass,
@@ -57,8 +59,16 @@ class ListFile(NamedTuple):
     entries: tuple[str, ...]
 
 
-def read_list(fields: Fields, field: str, policy_file: str, wrong: EntryProblem) -> ListFile:
+Lists = Mapping[str, bytes]
+"""Files of lists by name, as they were when the policies beside them were read."""
+
+
+def read_list(
+    fields: Fields, field: str, policy_file: str, wrong: EntryProblem, lists: Lists | None
+) -> ListFile:
     """The file that ``field`` names, its entries without repeats; reports every bad line.
+
+    It is one of ``lists`` where those are given, and read from the disk otherwise.
 
     Blank lines and lines that begin with ``#`` are no entries; ``\\#`` begins one with ``#``.
     """
@@ -72,8 +82,7 @@ def read_list(fields: Fields, field: str, policy_file: str, wrong: EntryProblem)
         return none
     path = Path(policy_file).parent / name
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        raw = lists[name] if lists is not None and name in lists else read_list_bytes(path)
     except OSError as error:
         fields.report(field, f"`{name}` cannot be read: {error.strerror}", "Check the name.")
         return none
@@ -108,6 +117,12 @@ def read_list(fields: Fields, field: str, policy_file: str, wrong: EntryProblem)
     return ListFile(name, tuple(entries))
 
 
+def read_list_bytes(path: Path) -> bytes:
+    """The bytes of a list, and one more than it may have where it has more."""
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
 # Reading each section of a policy file into its struct.
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -128,7 +143,7 @@ def read_builtin(fields: Fields | None) -> BuiltinPass:
         where = (*fields.where, "severity", given)
         if name is None:
             problem = "not one of the 24 built-in categories"
-            fields.problems.add(where, problem, suggestion(given, BUILTIN))
+            fields.problems.add(where, problem, category_suggestion(given))
         elif name in severity:
             fields.problems.add(where, f"`{name}` is given twice", "Keep one of the two.")
         else:
@@ -151,7 +166,7 @@ def _categories(fields: Fields, field: str) -> tuple[str, ...]:
         name = canonical_category(given)
         if name is None:
             problem = f"`{given}` is not one of the 24 built-in categories"
-            fields.report(field, problem, suggestion(given, BUILTIN), index)
+            fields.report(field, problem, category_suggestion(given), index)
         elif name in names:
             fields.report(field, f"`{name}` is listed twice", "Keep one of the two.", index)
         else:
@@ -204,7 +219,8 @@ def _category(fields: Fields) -> CustomCategory:
     if name and not any(each.isalnum() for each in name):
         fields.report("name", "a name needs letters", "Name the category in words.")
     note = fields.text("note", limit=1_500)
-    severity: Severity = fields.choice("severity", "high", SEVERITIES)
+    usual: Severity = FLOOR_SEVERITY if means_floor(name) else "high"
+    severity: Severity = fields.choice("severity", usual, SEVERITIES)
     fields.close()
     return CustomCategory(name=name, note=note, severity=severity)
 
@@ -299,13 +315,13 @@ _REASON: PrefilterDecide = "reason"
 _NORMALISED: PhraseMatch = "normalised"
 
 
-def read_prefilter(fields: Fields | None, file: str) -> Prefilter | None:
+def read_prefilter(fields: Fields | None, file: str, given: Lists | None) -> Prefilter | None:
     """``prefilter:`` with the files it names; ``file`` is the policy's own."""
     if fields is None:
         return None
-    allowed = read_list(fields, "allow_file", file, lambda entry: _bad(entry, "normalised"))
+    allowed = read_list(fields, "allow_file", file, lambda entry: _bad(entry, "normalised"), given)
     prefilter = Prefilter(
-        lists=tuple(_list(each, file) for each in fields.sections("lists")),
+        lists=tuple(_list(each, file, given) for each in fields.sections("lists")),
         allow=_phrases(fields, "allow", "normalised"),
         allow_file=allowed.name,
         judge_too=fields.flag("judge_too", False),
@@ -324,7 +340,7 @@ def read_prefilter(fields: Fields | None, file: str) -> Prefilter | None:
     return prefilter
 
 
-def _list(fields: Fields, file: str) -> PrefilterList:
+def _list(fields: Fields, file: str, given: Lists | None) -> PrefilterList:
     name = fields.text("name", required=True)
     if name and not _LIST_NAME.fullmatch(name):
         problem = f"`{name}` is not a name of a list"
@@ -332,8 +348,8 @@ def _list(fields: Fields, file: str) -> PrefilterList:
     match: PhraseMatch = fields.choice("match", _NORMALISED, _MATCHES)
     category = fields.text("category", limit=80) or None
     severity = fields.choice("severity", _HIGH, SEVERITIES)
-    phrases = read_list(fields, "phrases_file", file, lambda entry: _bad(entry, match))
-    images = read_list(fields, "images_file", file, _bad_image)
+    phrases = read_list(fields, "phrases_file", file, lambda entry: _bad(entry, match), given)
+    images = read_list(fields, "images_file", file, _bad_image, given)
     read = PrefilterList(
         name=name,
         decide=fields.required_choice("decide", _REASON, _DECIDES),
@@ -445,13 +461,13 @@ def check_prefilter(policy: Policy, problems: Problems) -> None:
         if "," in each.category:
             problem, fix = "a comma in the name of a category", "Use `and` or `/`."
             problems.add((*where, "category"), problem, fix)
-        if is_floor_name(each.category):
-            if each.category != FLOOR:
-                problem = f"`{each.category}` is the floor's own category"
-                problems.add((*where, "category"), problem, f"Write `{FLOOR}`.")
-            if each.severity not in (None, FLOOR_SEVERITY):
-                problem = f"the severity of `{FLOOR}` is always {FLOOR_SEVERITY}"
-                problems.add((*where, "severity"), problem, "Delete the line.")
+        if is_floor_name(each.category) and each.category != FLOOR:
+            problem = f"`{each.category}` is the floor's own category"
+            problems.add((*where, "category"), problem, f"Write `{FLOOR}`.")
+        if means_floor(each.category) and each.severity not in (None, FLOOR_SEVERITY):
+            what = FLOOR if is_floor_name(each.category) else f"{each.category}`, as of `{FLOOR}"
+            problem = f"the severity of `{what}` is always {FLOOR_SEVERITY}"
+            problems.add((*where, "severity"), problem, "Delete the line.")
 
 
 # Checks across the sections of one policy: its examples fit it, the files it names exist.
@@ -531,6 +547,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?")
 _ON_UNDECIDED: tuple[OnUndecided, ...] = get_args(OnUndecided)
+_JUDGED: tuple[Judged, ...] = get_args(Judged)
 
 
 def load_policy(path: Path | str) -> Policy:
@@ -560,8 +577,9 @@ def read_policy_bytes(path: Path) -> bytes:
     return raw
 
 
-def parse_policy(raw: bytes | str, *, file: str = "") -> Policy:
-    """Validate the text of a policy; ``file`` is where paths in it are relative to.
+def parse_policy(raw: bytes | str, *, file: str = "", lists: Lists | None = None) -> Policy:
+    """Validate the text of a policy; ``file`` is where paths in it are relative to, ``lists`` are
+    the files beside it as they were read with it.
 
     Raises:
         PolicyError: as ``load_policy``.
@@ -575,12 +593,16 @@ def parse_policy(raw: bytes | str, *, file: str = "") -> Policy:
             problems.at(line, (), "not UTF-8", "Save the file as UTF-8.")
             problems.raise_any()
     assert isinstance(raw, str)
-    document = read_document(raw, problems)
+    read = read_document(raw)
+    document = read.values
+    problems.lines.update(read.lines)
+    for fault in read.faults:
+        problems.at(fault.line, fault.where, fault.problem, fault.fix, fault.excerpt)
     if not document:
         if not problems.found:
             problems.add((), "the file is empty", "Begin with `name:`, see docs/policies.md.")
         problems.raise_any()
-    policy = _read(Fields(document, (), problems), file)
+    policy = _read(Fields(document, (), problems), file, lists)
     if not policy.builtin.enabled and policy.custom is None:
         problem = "nothing is judged: `builtin` is off and `custom` is not given"
         problems.add(("builtin", "enabled"), problem, "Enable `builtin` or write `custom`.")
@@ -589,10 +611,24 @@ def parse_policy(raw: bytes | str, *, file: str = "") -> Policy:
     check_examples_fit(policy, problems)
     check_files(policy, problems)
     problems.raise_any()
+    policy = msgspec.structs.replace(policy, adapter_sha256=_adapter_digest(policy, problems))
+    problems.raise_any()
     return msgspec.structs.replace(policy, sha256=digest(policy))
 
 
-def _read(fields: Fields, file: str) -> Policy:
+def _adapter_digest(policy: Policy, problems: Problems) -> str | None:
+    adapter = adapter_path(policy)
+    if adapter is None:
+        return None
+    try:
+        return directory_digest(Path(adapter))
+    except OSError as error:
+        problem = f"`{policy.adapter}` cannot be read: {error.strerror}"
+        problems.add(("adapter",), problem, "Make its files readable.")
+        return None
+
+
+def _read(fields: Fields, file: str, lists: Lists | None) -> Policy:
     name = fields.text("name", required=True)
     if name and not _NAME.fullmatch(name):
         problem = f"`{name}` is not a policy name"
@@ -610,7 +646,8 @@ def _read(fields: Fields, file: str) -> Policy:
         thresholds=read_thresholds(fields.section("thresholds")),
         actions=read_actions(fields.section("actions")),
         on_undecided=fields.choice("on_undecided", "hold", _ON_UNDECIDED),
-        prefilter=read_prefilter(fields.section("prefilter"), file),
+        judged=fields.choice("judged", _JUDGED[0], _JUDGED),
+        prefilter=read_prefilter(fields.section("prefilter"), file, lists),
         cache=fields.flag("cache", True),
         languages=_matching(
             fields, "languages", _LANGUAGE, "a BCP 47 language tag", "e.g. en, pt-BR, zh-Hant"

@@ -22,10 +22,11 @@ _CACHED = 256
 class PolicyPass(msgspec.Struct, frozen=True, kw_only=True):
     """One question about an event: a rubric, when to think, and the adapter that answers.
 
-    ``cache`` says whether the answer to an equal question will do.
+    ``cache`` says whether the answer to an equal question will do. Of a pass with the source
+    ``floor`` only the floor's score counts.
     """
 
-    source: Literal["builtin", "custom"]
+    source: Literal["builtin", "custom", "floor"]
     rubric: Rubric
     think: ThinkPlan
     adapter: str | None = None
@@ -36,7 +37,11 @@ _cache: dict[tuple[str, str | None, bool], tuple[PolicyPass, ...]] = {}
 
 
 def passes(policy: Policy) -> tuple[PolicyPass, ...]:
-    """One or two passes, the built-in one first; equal policies share equal objects.
+    """The built-in pass, the policy's own and the floor's, in this order, where they run.
+
+    The floor's own pass is added where no built-in pass runs on the weights as they were shipped:
+    the stock taxonomy, in a text and on weights that no author of a policy touches. Equal policies
+    share equal objects.
 
     Raises:
         PolicyError: a rubric that does not judge the floor.
@@ -66,6 +71,12 @@ def _build(policy: Policy, adapter: str | None) -> tuple[PolicyPass, ...]:
         built.append(one(source="builtin", rubric=builtin_rubric(policy.builtin.suppress)))
     if policy.custom is not None:
         built.append(one(source="custom", rubric=custom_rubric(policy, policy.custom)))
+    if not policy.builtin.enabled or adapter is not None:
+        built.append(
+            PolicyPass(
+                source="floor", rubric=builtin_rubric(()), think=ThinkPlan(), cache=policy.cache
+            )
+        )
     for each in built:
         assert_floor(each.rubric)
     return tuple(built)

@@ -12,9 +12,8 @@ from worker.policy.digest import digest
 from worker.policy.model import Policy, Prefilter, PrefilterList
 from worker.prefilter.phrases import PhraseList, PhraseMatcher
 from worker.prefilter.pictures import ImageList, ImageMatcher
+from worker.text.turn import LONG_TEXT
 
-LONG_TEXT = 20_000
-"""Characters from which a text is searched in a thread: the event loop has other work."""
 _KEPT = 256
 
 
@@ -32,19 +31,22 @@ class CompiledPrefilter:
             [ImageList(digests=each.entries, distance=each.distance) for each in self._shown]
         )
 
-    async def in_text(self, turn: JudgedTurn) -> tuple[PrefilterHit, ...]:
-        """Hits in the judged turn's texts; earlier turns are context and are not searched."""
+    async def in_text(self, turn: JudgedTurn, read: JudgedTurn) -> tuple[PrefilterHit, ...]:
+        """Hits in the texts of the judged turn, as it was written and as it is read.
+
+        Earlier turns are context and are not searched.
+        """
         if not self._spoken:
             return ()
-        sides: list[tuple[FoundIn, str]] = [("user", turn.user.text)]
-        if turn.response is not None:
-            sides.append(("response", turn.response.text))
+        sides: list[tuple[FoundIn, str, str]] = [("user", turn.user.text, read.user.text)]
+        if turn.response is not None and read.response is not None:
+            sides.append(("response", turn.response.text, read.response.text))
         hits: list[PrefilterHit] = []
-        for side, text in sides:
+        for side, text, folded in sides:
             if len(text) < LONG_TEXT:
-                found = self._phrases.search(text)
+                found = self._phrases.search(text, folded)
             else:
-                found = await asyncio.to_thread(self._phrases.search, text)
+                found = await asyncio.to_thread(self._phrases.search, text, folded)
             hits += (_hit(self._spoken[index], side) for index in found)
         return tuple(hits)
 

@@ -29,6 +29,7 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         "threshold": policy.thresholds.unsafe,
         "actions": {level: _action(policy, level) for level in SEVERITIES},
         "on_undecided": policy.on_undecided,
+        "judged": policy.judged,
         "suppressed": list(policy.builtin.suppress),
         "prefilter": _prefilter_value(policy),
         "cache": policy.cache,
@@ -112,6 +113,8 @@ def policy_lines(policy: Policy) -> Iterator[str]:
     actions = ", ".join(f"{level} {_action(policy, level)}" for level in SEVERITIES)
     yield f"  actions       {actions}"
     yield f"  undecided     {policy.on_undecided}"
+    if policy.judged == "message":
+        yield "  judged        the newest user message alone, with its answer"
     if policy.builtin.suppress:
         yield f"  suppressed    {', '.join(policy.builtin.suppress)}"
     if policy.prefilter is not None:
@@ -131,6 +134,8 @@ def policy_lines(policy: Policy) -> Iterator[str]:
         yield f"pass {number}: {each.source}, {_mode(each)}, {named} categories"
         if each.adapter:
             yield f"  adapter {each.adapter}"
+        if each.source == "floor":
+            yield "  only its answer about the floor counts; one pass more an event, and an image"
         for line in (each.rubric.text or "(the model's own taxonomy, unchanged)").split("\n"):
             yield f"  | {line}".rstrip()
 

@@ -1,12 +1,15 @@
 """Phrases found in a text, all at once: one pass of Aho and Corasick's automaton over each view.
 
 The automaton is ``ahocorasick_rs``; its cost does not depend on how many phrases there are. A hit
-counts where the phrase stands as words of its own, outside of every allowed phrase.
+counts where the phrase stands as words of its own, outside of every allowed phrase. Where words
+begin and end is part of what is searched for, so that a text of a million letters in one word meets
+a list of such letters once, and not at every place.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -14,21 +17,33 @@ from typing import NamedTuple
 import msgspec
 from ahocorasick_rs import AhoCorasick, MatchKind
 
-from worker.prefilter.normalise import LEVELS, Match, views, words, written
+from worker.prefilter.normalise import LEVELS, Match, View, forms, views, words, written
+from worker.text.characters import MARKS, SPACING_MARKS, UNSPACED, by_slices
+from worker.text.fold import fold
 
 CHUNK = 16_384
 """Characters looked through at once; bounds the memory of the matches in a hostile text."""
+_NESTED = 16
+"""Lengths of phrases up to which a whole chunk is searched: at each place at most one phrase of a
+length ends, so more lengths may mean more matches."""
 
-# Scripts that write no blank between words, and Hangul, whose particles are joined to the word.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u30ff\u3130-\u318f"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f"
-    "\U00020000-\U0003ffff]"
-)
 _ALLOW = -1
+_EDGE = "\ufdd0"
+"""Stands where a word begins or ends in a text that is compared exactly: no character at all."""
+_WORD = rf"\w{MARKS}{SPACING_MARKS}"
+_EDGES = re.compile(
+    f"(?<=[{_WORD}])(?<![{UNSPACED}])(?:(?![{_WORD}])|(?=[{UNSPACED}]))"
+    f"|(?:(?<![{_WORD}])|(?<=[{UNSPACED}]))(?=[{_WORD}])(?![{UNSPACED}])"
+)
+_ASCII_EDGES = re.compile(r"\b", re.ASCII)
+_NO_BLANKS = re.compile(f"[{UNSPACED}]")
 
-_Entry = tuple[int, bool]
-"""Which list (or ``_ALLOW``), and whether words may go on behind the phrase."""
+SPELLED_ANYWHERE = 7
+"""Letters of a phrase from which it counts inside a longer run of single letters: nobody spells out
+a word that long by chance; of a shorter one others may be part (therapist)."""
+_MOST_BESIDE = 3
+_SHORT_WORDS = frozenset("airuy0123456789")
+"""Letters that are written for words, or are words: what may stand beside a short phrase."""
 
 
 class PhraseList(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,19 +53,11 @@ class PhraseList(msgspec.Struct, frozen=True, kw_only=True):
     match: Match = "normalised"
 
 
-def folded(phrase: str, match: Match) -> tuple[str, bool]:
-    """The phrase as it is searched for, and whether its last word may go on."""
-    openly = phrase.endswith("*")
-    phrase = phrase[:-1] if openly else phrase
-    return (written(phrase) if match == "exact" else words(phrase)), openly
+class _Entry(NamedTuple):
+    """Which list (or ``_ALLOW``). ``stripped``: a form that is not what the phrase itself says."""
 
-
-def too_broad(phrase: str, match: Match) -> bool:
-    """Whether so little of a phrase is left that it would be found almost everywhere."""
-    text = folded(phrase, match)[0].strip()
-    if match == "exact":
-        return not text
-    return not text or (len(text) == 1 and text.isascii())
+    list: int
+    stripped: bool = False
 
 
 class _Found(NamedTuple):
@@ -60,37 +67,44 @@ class _Found(NamedTuple):
     own: bool
 
 
+def too_broad(phrase: str, match: Match) -> bool:
+    """Whether so little of a phrase is left that it would be found almost everywhere."""
+    phrase = phrase.removesuffix("*")
+    if match == "exact":
+        return not written(phrase).strip()
+    text = words(phrase)
+    return not text or (len(text) == 1 and text.isascii())
+
+
 class _Automaton:
     """Patterns of one way of writing, with what each of them stands for."""
 
     def __init__(self, patterns: dict[str, list[_Entry]]) -> None:
         self._entries = list(patterns.values())
-        self._longest = max(map(len, patterns), default=0)
+        lengths = set(map(len, patterns))
+        self._longest = max(lengths, default=0)
+        self._chunk = max(1, CHUNK * _NESTED // max(_NESTED, len(lengths)))
         self._automaton = AhoCorasick(patterns, MatchKind.Standard)
 
-    def found(self, text: str, wanted: Collection[int]) -> Iterator[list[_Found]]:
-        """What stands in each part of the text as words of its own, of lists that are ``wanted``.
+    def found(self, text: str, wanted: Collection[int], *, plain: bool) -> Iterator[list[_Found]]:
+        """What stands in each part of the text, of lists that are ``wanted``.
 
         Parts overlap by the longest phrase on both sides, so that a phrase of the list, and an
-        allowed one around it, are seen whole; ``own`` marks what begins in the part itself.
+        allowed one around it, are seen whole; ``own`` marks what begins in the part itself. In a
+        ``plain`` text only what an allowed phrase says itself is allowed.
         """
-        margin = self._longest + 1
-        for begin in range(0, len(text), CHUNK):
-            left, right = max(begin - margin, 0), begin + CHUNK + margin
-            part = text if left == 0 and right >= len(text) else text[left:right]
+        for begin in range(0, len(text), self._chunk):
+            left = max(begin - self._longest, 0)
+            part = text[left : begin + self._chunk + self._longest]
             matches = self._automaton.find_matches_as_indexes(part, overlapping=True)
-            if not matches:
-                continue
-            # What touches a cut edge cannot be told from the middle of a word.
-            first = 0 if left == 0 else 1
-            last = len(part) if right >= len(text) else len(part) - 1
-            yield [
-                _Found(entry[0], start, end, begin <= left + start < begin + CHUNK)
-                for index, start, end in matches
-                if start >= first and end <= last
-                for entry in self._entries[index]
-                if entry[0] in wanted and _stands_alone(part, start, end, openly=entry[1])
-            ]
+            if matches:
+                own = range(begin - left, begin - left + self._chunk)
+                yield [
+                    _Found(entry.list, left + start, left + end, start in own)
+                    for index, start, end in matches
+                    for entry in self._entries[index]
+                    if entry.list in wanted and not (plain and entry.stripped)
+                ]
 
 
 class PhraseMatcher:
@@ -100,50 +114,105 @@ class PhraseMatcher:
         allow = tuple(allow)
         self._levels = [LEVELS.index(each.match) for each in lists]
         self._loose = any(each.match == "loose" for each in lists)
-        self._exact = _automaton(lists, allow, exact=True)
-        self._folded = _automaton(lists, allow, exact=False)
+        self._exact = _automaton(_exact_patterns(lists, allow))
+        self._folded = _automaton(_patterns(lists, allow))
+        self._spelled = _automaton(_spelled_patterns(lists, allow))
 
-    def search(self, text: str) -> list[int]:
-        """Indexes of the lists that have a hit, ascending."""
+    def search(self, text: str, folded: str | None = None) -> list[int]:
+        """Indexes of the lists that have a hit, ascending; ``folded`` is the text as it is read."""
         hits: set[int] = set()
         if self._exact is not None:
-            self._search(self._exact, written(text), LEVELS.index("exact"), hits)
+            marked = by_slices(_marked, written(text))
+            self._search(self._exact, View("exact", marked), marked, hits)
         if self._folded is not None:
-            for level, view in views(text, loose=self._loose):
-                self._search(self._folded, view, LEVELS.index(level), hits)
+            read = fold(text).text if folded is None else folded
+            for view in views(read, loose=self._loose):
+                if view.breaks is None:
+                    self._search(self._folded, view, f" {view.text} ", hits)
+                elif self._spelled is not None:
+                    self._search(self._spelled, view, view.text, hits)
         return sorted(hits)
 
-    def _search(self, automaton: _Automaton, view: str, level: int, hits: set[int]) -> None:
+    def _search(self, automaton: _Automaton, view: View, text: str, hits: set[int]) -> None:
         """Look for every list that counts this level and has no hit yet; one hit each is enough."""
+        level = LEVELS.index(view.level)
         wanted = {i for i, own in enumerate(self._levels) if (own >= level if level else not own)}
         wanted -= hits
+        if not wanted:
+            return
         wanted.add(_ALLOW)
-        for found in automaton.found(view, wanted):
+        spelled = None if view.breaks is None else _Spelled(text, view.breaks)
+        for found in automaton.found(text, wanted, plain=view.plain):
             exempt = _Spans(sorted((f.start, f.end) for f in found if f.list == _ALLOW))
             for index, start, end, own in found:
-                if own and index != _ALLOW and index not in hits and not exempt.around(start, end):
+                if not own or index == _ALLOW or index in hits or exempt.around(start, end):
+                    continue
+                if spelled is None or spelled.stands(start, end):
                     hits.add(index)
             wanted -= hits
             if wanted == {_ALLOW}:
                 return
 
 
-def _automaton(
-    lists: Sequence[PhraseList], allow: Sequence[str], *, exact: bool
-) -> _Automaton | None:
-    patterns: dict[str, list[_Entry]] = {}
+_Patterns = dict[str, list[_Entry]]
+
+
+def _automaton(patterns: _Patterns) -> _Automaton | None:
+    listed = any(each.list != _ALLOW for entries in patterns.values() for each in entries)
+    return _Automaton(patterns) if listed else None
+
+
+def _exact_patterns(lists: Sequence[PhraseList], allow: Sequence[str]) -> _Patterns:
+    patterns: _Patterns = {}
+    listed = [(i, p) for i, each in enumerate(lists) if each.match == "exact" for p in each.phrases]
+    for index, phrase in (*listed, *((_ALLOW, each) for each in allow)):
+        marked = _marked(written(phrase.removesuffix("*")))
+        if phrase.endswith("*"):
+            marked = marked.removesuffix(_EDGE)
+        if marked:
+            patterns.setdefault(marked, []).append(_Entry(index))
+    return patterns
+
+
+def _patterns(lists: Sequence[PhraseList], allow: Sequence[str]) -> _Patterns:
+    """Phrases with a blank at the ends where a word of theirs begins and ends."""
+    patterns: _Patterns = {}
+    for index, match, phrase in _listed(lists, allow):
+        openly = phrase.endswith("*")
+        for number, form in enumerate(forms(phrase.removesuffix("*"), match)):
+            if form:
+                before = " " if _writes_blanks(form[0]) else ""
+                behind = " " if _writes_blanks(form[-1]) and not openly else ""
+                stripped = number > 0 and index == _ALLOW
+                patterns.setdefault(before + form + behind, []).append(_Entry(index, stripped))
+    return patterns
+
+
+def _spelled_patterns(lists: Sequence[PhraseList], allow: Sequence[str]) -> _Patterns:
+    """Phrases of loose lists as letters without blanks."""
+    patterns: _Patterns = {}
+    for index, match, phrase in _listed(lists, allow):
+        if match == "loose":
+            for form in forms(phrase.removesuffix("*"), match):
+                letters = form.replace(" ", "")
+                if len(letters) > 1:
+                    patterns.setdefault(letters, []).append(_Entry(index))
+    return patterns
+
+
+def _listed(lists: Sequence[PhraseList], allow: Sequence[str]) -> Iterator[tuple[int, Match, str]]:
     for index, each in enumerate(lists):
-        if (each.match == "exact") == exact:
-            for phrase in each.phrases:
-                text, openly = folded(phrase, each.match)
-                patterns.setdefault(text, []).append((index, openly))
-    if not patterns:
-        return None
-    for phrase in allow:
-        text, openly = folded(phrase, "exact" if exact else "normalised")
-        if text:
-            patterns.setdefault(text, []).append((_ALLOW, openly))
-    return _Automaton(patterns)
+        if each.match != "exact":
+            yield from ((index, each.match, phrase) for phrase in each.phrases)
+    yield from ((_ALLOW, "loose", phrase) for phrase in allow)
+
+
+def _writes_blanks(character: str) -> bool:
+    return not _NO_BLANKS.match(character) and unicodedata.category(character) != "So"
+
+
+def _marked(text: str) -> str:
+    return (_ASCII_EDGES if text.isascii() else _EDGES).sub(_EDGE, text)
 
 
 class _Spans:
@@ -162,23 +231,29 @@ class _Spans:
         return count > 0 and self._ends[count - 1] >= end
 
 
-def _stands_alone(text: str, start: int, end: int, *, openly: bool) -> bool:
-    if start > 0 and _joined(text[start - 1], text[start]):
+class _Spelled:
+    """Runs of single letters, and whether a phrase is what one of them spells."""
+
+    def __init__(self, text: str, breaks: frozenset[int]) -> None:
+        self._text, self._breaks = text, breaks
+
+    def stands(self, start: int, end: int) -> bool:
+        """Whether the phrase is the run, less short words beside it, or too long for a chance."""
+        if end - start >= SPELLED_ANYWHERE:
+            return True
+        phrase = self._text[start:end]
+        if len(phrase) == 2 and _SHORT_WORDS.issuperset(phrase):
+            return False
+        left = self._beside(range(start - 1, start - _MOST_BESIDE - 2, -1), start, phrase[0])
+        return left and self._beside(range(end, end + _MOST_BESIDE + 1), end, phrase[-1])
+
+    def _beside(self, places: range, border: int, edge: str) -> bool:
+        """Whether a word may begin or end at the border of a phrase."""
+        if border in self._breaks or _NO_BLANKS.match(edge):
+            return True
+        for count, place in enumerate(places):
+            if not 0 <= place < len(self._text) or self._text[place] == " ":
+                return True
+            if count == _MOST_BESIDE or self._text[place] not in _SHORT_WORDS:
+                return False
         return False
-    return openly or end >= len(text) or not _joined(text[end - 1], text[end])
-
-
-def _joined(left: str, right: str) -> bool:
-    """Whether two neighbours are of one word, in a script that writes blanks between words."""
-    return _of_word(left) and _of_word(right)
-
-
-def _of_word(character: str) -> bool:
-    if character.isascii():
-        return character.isalnum() or character == "_"
-    if _UNSPACED.match(character):
-        return False
-    return character.isalnum() or bool(_MARK.match(character))
-
-
-_MARK = re.compile(r"[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u065f\u0670\u0900-\u0dff]")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -22,17 +23,20 @@ from worker.errors import Undecided
 from worker.images import FetchedImage, JudgeImage
 from worker.judge.base import Judge
 from worker.judgement import Judgement, JudgeRequest
-from worker.outcome.decide import Decision, decide, undecided
+from worker.outcome.actions import Fault
+from worker.outcome.decide import Decision, decide
 from worker.outcome.passes import PassResult
 from worker.outcome.prefilter import settled, settles, with_hits
 from worker.policy.model import Policy
 from worker.policy.parse import adapter_path
 from worker.policy.passes import PolicyPass, passes
 from worker.policy.prefilter import prefilter_of
+from worker.processing.windows import Window, excerpt, judge_windows, too_long
+from worker.settings import JudgeSettings
 from worker.telemetry import instruments
-from worker.telemetry.instruments import tracer
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import stage
+from worker.text.turn import as_read
 
 
 class Fetcher(Protocol):
@@ -60,12 +64,26 @@ class _Look(NamedTuple):
 
 
 class Evaluator:
-    """Judges events. Safe to call concurrently; batching happens in the judge."""
+    """Judges events. Safe to call concurrently; batching happens in the judge.
 
-    def __init__(self, judge: Judge, fetcher: Fetcher, clock: Clock) -> None:
+    ``max_windows`` are the contexts that a text too long for one is cut into, a pass; 0 leaves it
+    undecided. ``floor_pass`` False leaves out the pass that asks about the floor alone.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        fetcher: Fetcher,
+        clock: Clock,
+        *,
+        max_windows: int = 8,
+        floor_pass: bool = True,
+    ) -> None:
         self._judge = judge
         self._fetcher = fetcher
         self._clock = clock
+        self._max_windows = max_windows
+        self._floor_pass = floor_pass
 
     async def evaluate(
         self,
@@ -74,26 +92,33 @@ class Evaluator:
         source: SourceRef,
         *,
         fault: Undecided | None = None,
+        given_up: Undecided | None = None,
         attempts: int = 1,
         kind: Kind = "automatic",
     ) -> Evaluation:
-        """Judge ``event`` under ``policy``; a ``fault`` found earlier makes it undecided unjudged.
+        """Judge ``event`` under ``policy``.
+
+        Beside a ``fault`` found while it was read, what could be read is judged all the same;
+        an event that is ``given_up`` is not looked at.
 
         Raises:
             DependencyUnavailable: the store or the judge is away as a whole.
         """
         started = self._clock.monotonic()
-        turn = judged_turn(event)
+        turn = judged_turn(event, policy.judged)
+        folded: tuple[str, ...] = ()
         if fault is None and turn is None:
             fault = Undecided(UndecidedReason.NO_USER_TURN, field="messages")
-        if fault is not None or turn is None:
-            assert fault is not None
-            look = _Look(undecided(policy, fault.reason, _detail(fault)))
+        faults = [Fault.of(each) for each in (given_up, fault) if each is not None]
+        if given_up is not None or turn is None:
+            look = _Look(decide(policy, (), (), faults))
         else:
-            look = await self._look(turn, policy)
+            read, folded = await as_read(turn)
+            _count(turn, folded)
+            look = await self._look(turn, read, policy, faults)
         decision, results, fetch_ms = look
-        for name, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
-            labels = {Attribute.POLICY: policy.name, Attribute.LIST: name, Attribute.DECIDE: does}
+        for listed, does in {(hit.list, hit.decide) for hit in decision.prefilter}:
+            labels = {Attribute.POLICY: policy.name, Attribute.LIST: listed, Attribute.DECIDE: does}
             instruments.prefilter_hits.add(1, labels)
         queue_ms = judge_ms = 0.0
         tokens = 0
@@ -106,20 +131,25 @@ class Evaluator:
         total_ms = (self._clock.monotonic() - started) * 1e3
         timings = Timings(queue=queue_ms, fetch=fetch_ms, judge=judge_ms, total=total_ms)
         return Evaluation(
-            verdict=self._verdict(event, policy, source, decision, timings, attempts, kind),
+            verdict=self._verdict(event, policy, source, decision, folded, timings, attempts, kind),
             decision=decision,
             tokens=tokens,
         )
 
-    async def _look(self, turn: JudgedTurn, policy: Policy) -> _Look:
-        """Prefilter, images, passes: what costs least comes first, and may save what follows."""
+    async def _look(
+        self, written: JudgedTurn, turn: JudgedTurn, policy: Policy, faults: Sequence[Fault]
+    ) -> _Look:
+        """Prefilter, images, passes: what costs least comes first, and may save what follows.
+
+        ``turn`` is what was ``written``, as a person reads it.
+        """
         prefilter = prefilter_of(policy)
-        hits = await prefilter.in_text(turn) if prefilter is not None else ()
+        hits = await prefilter.in_text(written, turn) if prefilter is not None else ()
         if settles(policy, hits):
-            return _Look(settled(policy, hits, unfetched=turn.images))
+            return _Look(settled(policy, hits, unfetched=turn.images, faults=faults))
         if not turn.images:
             results = await self._judge_all(turn, policy, ())
-            return _Look(with_hits(policy, _decide(policy, results, ()), hits), results)
+            return _Look(with_hits(policy, _decide(policy, results, (), faults), hits), results)
         began, fetch_ms = self._clock.monotonic(), 0.0
         try:
             async with self._fetcher.fetch(turn.images) as images:
@@ -127,38 +157,77 @@ class Evaluator:
                 if prefilter is not None:
                     hits += await prefilter.in_images(images)
                 if settles(policy, hits):
-                    return _Look(settled(policy, hits, images=images), (), fetch_ms)
+                    decision = settled(policy, hits, images=images, faults=faults)
+                    return _Look(decision, (), fetch_ms)
                 results = await self._judge_all(turn, policy, images)
-            decision = with_hits(policy, _decide(policy, results, images), hits)
+            decision = with_hits(policy, _decide(policy, results, images, faults), hits)
             return _Look(decision, results, fetch_ms)
-        except Undecided as error:
-            decision = undecided(policy, error.reason, _detail(error))
-            return _Look(with_hits(policy, decision, hits), (), fetch_ms)
+        except Undecided as error:  # of the images all together: the text is judged without them
+            results = await self._judge_all(turn, policy, ())
+            faults = [*faults, Fault.of(error)]
+            decision = with_hits(policy, _decide(policy, results, (), faults), hits)
+            return _Look(decision, results, fetch_ms)
 
     async def _judge_all(
         self, turn: JudgedTurn, policy: Policy, images: Sequence[FetchedImage]
     ) -> Sequence[PassResult]:
         """Every pass over every frame; text alone where no image could be seen."""
         asked = passes(policy)
-        with stage(Span.JUDGE):
+        if not self._floor_pass:
+            asked = tuple(each for each in asked if each.source != "floor")
+        frames = [(index, frame) for index, image in enumerate(images) for frame in image.frames]
+        with stage(Span.JUDGE) as span:
             if not images and len(asked) == 1:  # the common case pays for no task
-                return [await self._judge_one(turn, asked[0], None, None)]
-            frames: list[tuple[int | None, JudgeImage | None]] = [
-                (index, frame) for index, image in enumerate(images) for frame in image.frames
-            ]
-            return await together(
-                self._judge_one(turn, each, index, frame)
-                for each in asked
-                for index, frame in (frames or [(None, None)])
-            )
+                results = await self._judge_pass(turn, asked[0], ())
+            else:
+                found = await together(self._judge_pass(turn, each, frames) for each in asked)
+                results = list(chain.from_iterable(found))
+            if span.is_recording():
+                judged = [each.judgement for each in results if each.judgement is not None]
+                span.set_attributes(
+                    {
+                        Attribute.GEN_AI_MODEL: self._judge.model(adapter_path(policy)).id,
+                        Attribute.GEN_AI_INPUT_TOKENS: sum(each.input_tokens for each in judged),
+                        Attribute.GEN_AI_OUTPUT_TOKENS: sum(each.output_tokens for each in judged),
+                    }
+                )
+            return results
+
+    async def _judge_pass(
+        self, turn: JudgedTurn, each: PolicyPass, frames: Sequence[tuple[int, JudgeImage]]
+    ) -> list[PassResult]:
+        """One pass over every frame; where the text does not fit beside them, in windows."""
+        whole = Window(turn.user.text, turn.response.text if turn.response else None)
+        earlier = tuple([(message.role, message.text) for message in turn.context])
+        one = partial(self._judge_one, each, earlier)
+        if not frames:
+            results = [await one(None, None, whole)]
+        else:
+            results = await together(one(index, frame, whole) for index, frame in frames)
+        if not any(map(too_long, results)) or not self._max_windows:
+            return results
+        short = Window(excerpt(whole.user), whole.response and excerpt(whole.response))
+        again = await together(
+            one(index, frame, short)
+            for (index, frame), result in zip(frames, results, strict=False)
+            if too_long(result)
+        )
+        in_windows = partial(one, None, None)
+        text = await judge_windows(in_windows, whole, self._max_windows, each.source)
+        return [*(result for result in results if not too_long(result)), *again, *text]
 
     async def _judge_one(
-        self, turn: JudgedTurn, each: PolicyPass, index: int | None, frame: JudgeImage | None
+        self,
+        each: PolicyPass,
+        earlier: tuple[tuple[str, str], ...],
+        index: int | None,
+        frame: JudgeImage | None,
+        window: Window,
     ) -> PassResult:
         request = JudgeRequest(
-            user=turn.user.text,
-            response=turn.response.text if turn.response else None,
-            earlier=tuple([(message.role, message.text) for message in turn.context]),
+            user=window.user,
+            response=window.response,
+            earlier=earlier,
             image=frame,
             rubric=each.rubric,
             adapter=each.adapter,
@@ -168,8 +237,9 @@ class Evaluator:
         try:
             judgement = await self._judge.judge(request)
         except Undecided as error:
+            fault = Fault.of(error)
             return PassResult(
-                source=each.source, image=index, fault=error.reason, detail=_detail(error)
+                source=each.source, image=index, fault=fault.reason, detail=fault.detail
             )
         _record(judgement)
         return PassResult(source=each.source, image=index, judgement=judgement)
@@ -180,6 +250,7 @@ class Evaluator:
         policy: Policy,
         source: SourceRef,
         decision: Decision,
+        folded: tuple[str, ...],
         timings: Timings,
         attempts: int,
         kind: Kind,
@@ -203,6 +274,7 @@ class Evaluator:
             undecided_reason=decision.undecided_reason,
             undecided_detail=decision.undecided_detail,
             neutralised=decision.neutralised,
+            folded=folded,
             context=decision.context,
             decided_by=decision.decided_by,
             cached=decision.cached,
@@ -214,16 +286,32 @@ class Evaluator:
         )
 
 
+def open_evaluator(
+    settings: JudgeSettings, judge: Judge, fetcher: Fetcher, clock: Clock
+) -> Evaluator:
+    """An evaluator as the settings say."""
+    return Evaluator(
+        judge,
+        fetcher,
+        clock,
+        max_windows=settings.max_windows,
+        floor_pass=settings.floor_pass,
+    )
+
+
 @lru_cache(maxsize=256)
 def _policy_ref(name: str, version: int, sha256: str) -> PolicyRef:
     return PolicyRef(name=name, version=version, sha256=sha256)
 
 
 def _decide(
-    policy: Policy, results: Sequence[PassResult], images: Sequence[FetchedImage]
+    policy: Policy,
+    results: Sequence[PassResult],
+    images: Sequence[FetchedImage],
+    faults: Sequence[Fault],
 ) -> Decision:
-    with tracer.start_as_current_span(Span.DECIDE) as span:
-        decision = decide(policy, results, images)
+    with stage(Span.DECIDE) as span:
+        decision = decide(policy, results, images, faults)
         if span.is_recording():
             span.set_attribute(Attribute.OUTCOME, decision.outcome)
             span.set_attribute(Attribute.ACTION, decision.action)
@@ -231,8 +319,12 @@ def _decide(
         return decision
 
 
-def _detail(error: Undecided) -> str:
-    return ": ".join(part for part in (error.field, error.detail) if part)
+def _count(turn: JudgedTurn, folded: tuple[str, ...]) -> None:
+    for name in folded:
+        instruments.folded.add(1, {Attribute.FOLD: name})
+    for message in turn.context:
+        if message.role not in ("user", "assistant"):
+            instruments.system_messages.add(1, {Attribute.ROLE: message.role})
 
 
 def _record(judgement: Judgement) -> None:

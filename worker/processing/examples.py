@@ -19,18 +19,23 @@ SOURCE = SourceRef(topic="examples", partition=0, offset=0, timestamp=0)
 class ExampleRunner:
     """Judges examples through the same evaluator as events."""
 
-    def __init__(self, evaluator: Evaluator, model: ModelRef) -> None:
+    def __init__(self, evaluator: Evaluator, model: ModelRef, family: str | None = None) -> None:
+        """``family`` is what examples call the model where its id does not say it."""
         self._evaluator = evaluator
-        self.checkpoint = checkpoint_family(model)
+        self.model = model
+        self.checkpoint = family or checkpoint_family(model)
 
     async def judge_example(self, policy: Policy, example: Example) -> ExampleOutcome:
         """One example judged under its policy."""
         evaluation = await self._evaluator.evaluate(as_event(policy, example), policy, SOURCE)
         decision = evaluation.decision
+        sides = [side for side in (decision.user, decision.response) if side is not None]
         return ExampleOutcome(
             outcome=decision.outcome,
             categories=tuple(category.name for category in decision.categories),
             reason=decision.undecided_reason,
+            score=max((side.score for side in sides), default=None),
+            shed=decision.reasoning.skipped if decision.reasoning is not None else None,
         )
 
     async def check(self, policy: Policy) -> Sequence[ExampleResult]:
@@ -40,7 +45,7 @@ class ExampleRunner:
 
 def checkpoint_family(model: ModelRef) -> str:
     """What ``checkpoint:`` of an example is compared with: the last part of the model's id."""
-    return model.id.rstrip("/").rpartition("/")[2].casefold()
+    return model.id.rstrip("/").rpartition("/")[2]
 
 
 def as_event(policy: Policy, example: Example) -> Event:

@@ -26,9 +26,8 @@ from worker.processing.evaluator import Evaluation, Evaluator
 from worker.processing.shadow import Shadows
 from worker.records import Output, Record
 from worker.telemetry import instruments
-from worker.telemetry.event_span import EventSpan, event_span
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.tracing import EventSpan, event_span, stage
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,15 @@ class OutputTopics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Processed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one record: its event and evaluation, or why it is no event."""
+    """What became of one record: its event and evaluation, or why it is no event.
+
+    ``bytes_out`` are the values published for it.
+    """
 
     record: Record
     event: Event | None = None
     evaluation: Evaluation | None = None
+    bytes_out: int = 0
     unreadable: UnreadableRecord | None = None
 
 
@@ -121,10 +124,14 @@ class Pipeline:
             error = UnreadableRecord(DeadLetterCode.UNREADABLE_RECORD, detail=record.unreadable)
             return [self._refer(record, error)]
         with event_span(record, self._group) as span:
+            policy = self._policies.select(record.topic)
             try:
                 with stage(Span.DECODE):
                     decoded = decode_event(
-                        record, self._limits.max_event_bytes, max_images=self._limits.max_images
+                        record,
+                        self._limits.max_event_bytes,
+                        max_images=self._limits.max_images,
+                        judged=policy.judged if policy is not None else "turn",
                     )
             except UnreadableRecord as error:
                 return [self._dead_letter(record, error, span)]
@@ -133,7 +140,8 @@ class Pipeline:
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
             delivery.identify(decoded.event.conversation_id.encode("utf-8", "surrogatepass"))
-            policy = self._policies.select(record.topic)
+            for field in decoded.unknown:
+                instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.
@@ -151,22 +159,34 @@ class Pipeline:
                 return [self._refer(record, _internal(error))]
             if shadow is not None:
                 await asyncio.sleep(0)  # judged in one batch with the event, it is ready now
-            outputs += self._shadows.take()
-            self._tell(Processed(record=record, event=decoded.event, evaluation=evaluation))
-            return outputs
+            bytes_out = sum(len(output.value or b"") for output in outputs)
+            self._tell(
+                Processed(
+                    record=record,
+                    event=decoded.event,
+                    evaluation=evaluation,
+                    bytes_out=bytes_out,
+                )
+            )
+            return outputs + self._shadows.take()
 
     async def _judged(
         self, delivery: Delivery, decoded: Decoded, policy: Policy, span: EventSpan
     ) -> tuple[Evaluation, list[Output]]:
         """The evaluation of an event and what is published of it."""
-        fault = decoded.fault
+        given_up = None
         if delivery.poison:
-            fault = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
+            given_up = Undecided(UndecidedReason.POISON, detail=_deaths(delivery))
         source = _source(delivery.record)
         evaluate = self._evaluator.evaluate
         try:
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=fault, attempts=delivery.attempts
+                decoded.event,
+                policy,
+                source,
+                fault=decoded.fault,
+                given_up=given_up,
+                attempts=delivery.attempts,
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
         except (DependencyUnavailable, FatalError):
@@ -177,7 +197,7 @@ class Pipeline:
             logger.error("an event could not be judged: %s", type(error).__name__)
             broken = Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__)
             evaluation = await evaluate(
-                decoded.event, policy, source, fault=broken, attempts=delivery.attempts
+                decoded.event, policy, source, given_up=broken, attempts=delivery.attempts
             )
             return evaluation, self._outputs(delivery.record, decoded, evaluation, span)
 
@@ -189,7 +209,8 @@ class Pipeline:
         context = span.headers()
         outputs = [verdict_output(verdict, topic=self._topics.verdicts, trace_headers=context)]
         if decision.quarantined:
-            instruments.quarantined.add(1, {Attribute.POLICY: verdict.policy.name})
+            labels = {Attribute.POLICY: verdict.policy.name, Attribute.ACTION: verdict.action}
+            instruments.quarantined.add(1, labels)
             outputs.append(
                 quarantine_output(
                     record,

@@ -13,7 +13,7 @@ from worker.judge.factory import open_judge
 from worker.media.factory import open_store
 from worker.media.fetch import ImageFetcher
 from worker.media.local_files import SCHEME, LocalFileFetcher
-from worker.processing.evaluator import Evaluator, Fetcher
+from worker.processing.evaluator import Evaluator, Fetcher, open_evaluator
 from worker.processing.examples import ExampleRunner
 from worker.settings import Settings
 
@@ -51,8 +51,11 @@ async def open_session(settings: Settings, clock: Clock | None = None) -> AsyncI
     try:
         await fetcher.start()
         await judge.start()
-        evaluator = Evaluator(judge, HandFetcher(fetcher, LocalFileFetcher(settings.store)), clock)
-        yield Session(judge, evaluator, ExampleRunner(evaluator, judge.model()))
+        by_hand = HandFetcher(fetcher, LocalFileFetcher(settings.store))
+        evaluator = open_evaluator(settings.judge, judge, by_hand, clock)
+        yield Session(
+            judge, evaluator, ExampleRunner(evaluator, judge.model(), settings.judge.family)
+        )
     finally:
         await judge.stop()
         await fetcher.stop()

@@ -1,6 +1,7 @@
 """The settings tree: environment variables over a YAML file over the defaults in ``sections``."""
 
 from worker.settings.sections import (
+    EventLog,
     JudgeSettings,
     Kafka,
     KafkaSecurity,
@@ -21,6 +22,7 @@ from worker.settings.sections import (
 )
 
 __all__ = [
+    "EventLog",
     "JudgeSettings",
     "Kafka",
     "KafkaSecurity",

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from worker.document import Fault, Where, dotted, read_document
 from worker.errors import ConfigurationError
 
-# The YAML settings file: plain values that remember their lines, and a message for what is wrong.
-#
-# Messages name lines and fields and never repeat a value: a settings file may hold a password.
+logger = logging.getLogger(__name__)
 
-Where = tuple[str, ...]
+# Messages name lines and fields and never repeat a value: a settings file may hold a password.
 
 
 class SettingsFile(NamedTuple):
@@ -36,47 +36,79 @@ def read_settings_file(file: Path) -> SettingsFile:
     if not file.is_file():
         raise ConfigurationError(f"{file}: no such file; name a YAML file or leave --config out")
     try:
-        text = file.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            return SettingsFile({}, {})
-        if not isinstance(root, yaml.MappingNode):
-            raise ConfigurationError(
-                f"{file}: not a mapping of sections; begin with one, such as `kafka:`"
-            )
-        lines = dict(_lines(root, (), file))
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise ConfigurationError(
-            f"{where}: not YAML; mend it there (indentation, brackets; values with `: `, `#`, "
-            "`@`, `*`, `&` or `!` need quotes)"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         kind = type(error).__name__
         raise ConfigurationError(
             f"{file}: cannot be read ({kind}); name a YAML file in UTF-8"
         ) from None
-    return SettingsFile(values, lines)
+    document = read_document(text, secret=True)
+    if document.faults:
+        raise ConfigurationError("\n".join(_fault(file, each) for each in document.faults))
+    return SettingsFile(document.values, document.lines)
 
 
-def _lines(node: yaml.MappingNode, above: Where, file: Path) -> Iterator[tuple[Where, int]]:
-    """Every field's line; a field given twice is refused, since one of the two would not count."""
-    seen: dict[str, int] = {}
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        name = str(key.value)
-        where = (*above, name)
-        if name in seen:
-            raise ConfigurationError(
-                f"{file}:{line}: {'.'.join(where)} stands in line {seen[name]} already; "
-                "keep one of the two"
-            )
-        seen[name] = line
-        yield where, line
-        if isinstance(value, yaml.MappingNode) and len(where) < 8:
-            yield from _lines(value, where, file)
+def _fault(file: Path, fault: Fault) -> str:
+    where = f"{file}:{fault.line}" if fault.line else str(file)
+    field = f"{dotted(fault.where)}: " if fault.where else ""
+    said = f"{where}: {field}{fault.problem}. {fault.fix}"
+    return f"{said}\n{fault.excerpt}" if fault.excerpt else said
+
+
+# Settings that are gone are read for one more release, so that an upgrade starts.
+
+
+class Retired(NamedTuple):
+    """A setting that is no more: the one to use in its place, if any, and why."""
+
+    path: str
+    successor: str | None
+    why: str
+
+
+RETIRED: tuple[Retired, ...] = (
+    Retired("stream.commit_max_events", None, "the bytes of a transaction are what bounds it"),
+)
+"""Each is taken out one release after it came in here."""
+
+
+def without_retired(
+    values: Mapping[str, Any], named: Callable[[Retired], str], retired: Iterable[Retired] = RETIRED
+) -> dict[str, Any]:
+    """``values`` (by section) with what is retired moved to its successor, or left out.
+
+    ``named`` says what the setting is called where it was found. Each one is warned about.
+    """
+    kept = copy.deepcopy(dict(values))
+    for each in retired:
+        *above, name = each.path.split(".")
+        section = _inner(kept, above)
+        if section is None or name not in section:
+            continue
+        value = section.pop(name)
+        use = f"use {each.successor}" if each.successor else "leave it out"
+        logger.warning(
+            "%s is retired and will be refused by the next release: %s; %s",
+            named(each),
+            each.why,
+            use,
+        )
+        if each.successor:
+            *place, last = each.successor.split(".")
+            target: dict[str, Any] = kept
+            for part in place:
+                target = target.setdefault(part, {})
+            target.setdefault(last, value)
+    return kept
+
+
+def _inner(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    for part in path:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            return None
+        values = inner
+    return values
 
 
 PREFIX = "MODERATION_"
@@ -110,7 +142,12 @@ def unknown_variables(tree: type[BaseModel]) -> Iterator[str]:
             yield f"  {variable}: no section is named `{name.lower()}`{_near(name, sections)}"
 
 
-def variable_of(where: Where) -> str | None:
+def variable_name(path: str) -> str:
+    """The variable that sets ``kafka.group_id``: ``MODERATION_KAFKA__GROUP_ID``."""
+    return (PREFIX + path.replace(".", DELIMITER)).upper()
+
+
+def variable_of(where: Sequence[str]) -> str | None:
     """The variable of the environment that sets a field or a part of it, if one does."""
     wanted = (PREFIX + DELIMITER.join(where)).upper()
     for variable in sorted(os.environ):
@@ -129,7 +166,7 @@ def _line(
     lines: Mapping[Where, int],
 ) -> str:
     where = tuple(str(part) for part in location)
-    named = ".".join(where) or "combination"
+    named = dotted(where) or "combination"
     text = message.removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _fields(_section(tree, where[:-1]))
@@ -139,7 +176,7 @@ def _line(
     return f"  {_source(where, file, lines)}{named}: {text}"
 
 
-def _source(where: Where, file: Path | None, lines: Mapping[Where, int]) -> str:
+def _source(where: tuple[str, ...], file: Path | None, lines: Mapping[Where, int]) -> str:
     """Where a field was set: the environment stands over the file."""
     if not where:
         return ""
@@ -156,7 +193,7 @@ def _fields(section: type[BaseModel] | None) -> dict[str, Any]:
     return dict(section.model_fields) if section is not None else {}
 
 
-def _section(tree: type[BaseModel], where: Where) -> type[BaseModel] | None:
+def _section(tree: type[BaseModel], where: Sequence[str]) -> type[BaseModel] | None:
     found: type[BaseModel] = tree
     for name in where:
         field = found.model_fields.get(name)
@@ -172,6 +209,6 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(sorted(known))}"
 
 
-def _example(tree: type[BaseModel], where: Where) -> str:
+def _example(tree: type[BaseModel], where: tuple[str, ...]) -> str:
     names = list(_fields(_section(tree, where)))
     return f"`{'.'.join((*where, *names[:1]))}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
@@ -29,12 +31,21 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from worker.errors import ConfigurationError
-from worker.settings.load import SettingsFile, explain, read_settings_file, unknown_variables
+from worker.settings.load import (
+    SettingsFile,
+    explain,
+    read_settings_file,
+    unknown_variables,
+    variable_name,
+    without_retired,
+)
 
 # What every section of the settings tree is made of.
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+
+logger = logging.getLogger(__name__)
 
 
 def _names(value: Any) -> Any:
@@ -206,6 +217,8 @@ class Topics(Section):
     """Partitions for topics that ``topics create`` makes."""
     replication: Positive = 1
     """Replication factor for topics that ``topics create`` makes."""
+    input_partitions: dict[str, Positive] = {}
+    """Partitions of single input topics, by name, in place of ``partitions``."""
 
 
 class Stream(Section):
@@ -221,8 +234,6 @@ class Stream(Section):
     """Input bytes in flight over all partitions."""
     max_event_bytes: Positive = 10 * 1024 * 1024
     """Largest input record read as an event; larger ones are dead-lettered."""
-    commit_max_events: Positive = 2000
-    """Events in one transaction at most."""
     drain_s: PositiveSeconds = 60.0
     """Longest a revoke or a shutdown waits for work in flight."""
     retry_initial_s: PositiveSeconds = 0.5
@@ -264,11 +275,17 @@ class Store(Section):
     """Largest encoded image."""
     max_image_pixels: Positive = 40_000_000
     """Largest decoded image, in pixels."""
-    max_frames: Positive = 4
-    """Frames judged of an animated image, spread from first to last."""
+    max_frames: Positive = 20
+    """Views judged of one image: moments of an animation, a large image whole and in parts, each on
+    light and on dark ground. What does not fit was not seen, and leaves the event undecided."""
+    tile_side: int = Field(default=1_792, ge=0)
+    """Longest side, in pixels, of the parts in which a large or long image is judged beside the
+    whole; 0 judges the whole alone."""
+    max_event_frames: Positive = 48
+    """Views judged of all images of one event together, at least one of each."""
     max_images: Positive = 16
     """Images of one event; more make it undecided."""
-    inflight_bytes: Positive = 256 * 1024 * 1024
+    inflight_bytes: Positive = 512 * 1024 * 1024
     """Decoded image bytes in flight over all events."""
     cache_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
     """Decoded image bytes kept by digest."""
@@ -282,6 +299,12 @@ class JudgeSettings(Section):
     answers from a word list (tests, benches)."""
     model: str = "tiny"
     """``tiny`` (bundled demonstration checkpoint), a directory, or a hub id."""
+    allow_demonstration: bool = False
+    """Whether a model made for demonstrations (``tiny`` in any copy, ``scripted``) may judge the
+    events of ``log.backend: kafka``. It does not know what is harmful."""
+    family: str | None = None
+    """What the examples of policies call this model (their ``checkpoint``); unset takes what the
+    checkpoint says of itself, else the last part of its name."""
     revision: str | None = None
     """Commit of the hub repository; known models are pinned when unset. With ``remote``, the commit
     that the server was started with: verdicts repeat it, nothing can check it."""
@@ -293,6 +316,13 @@ class JudgeSettings(Section):
     """Numbers the model computes in; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     max_context: Annotated[int, Field(gt=0, le=131_072)] = 8192
     """Tokens of one context; a judged turn that does not fit is undecided."""
+    max_windows: int = Field(default=8, ge=0)
+    """Contexts that a judged turn too long for one is cut into, a pass; what is left over makes the
+    event undecided. 0 cuts nothing."""
+    floor_pass: bool = True
+    """Whether the floor is asked about in a pass of its own under policies whose own text or
+    adapter replaces the stock taxonomy. Off is the way back to one pass less, and to a floor that
+    authors can drown."""
     context_budget: int = Field(default=1024, ge=0)
     """Tokens of earlier turns folded in, newest first."""
     max_batch: Positive = 32
@@ -303,16 +333,32 @@ class JudgeSettings(Section):
     engine: Literal["packed", "plain"] = "packed"
     """``packed`` computes a policy once and packs events of all policies; ``plain`` runs the model
     as transformers does, which is slower and gives the same verdicts."""
-    numerics: Literal["model", "int8", "fp8", "weights8"] = "model"
+    numerics: Literal["model", "int8", "fp8", "w8a16"] = "model"
     """Format of the text model's matrix products. ``model``: as ``dtype``. ``int8``: weights and
-    activations. ``fp8``: the same on Hopper, Ada and later. ``weights8``: int8 weights alone, for
+    activations. ``fp8``: the same on Hopper, Ada and later. ``w8a16``: int8 weights alone, for
     cards that bfloat16 weights do not fit. Verdicts name it; look at your policies' examples
     under it."""
+    attention: Literal["auto", "triton", "reference", "cpu"] = "auto"
+    """What computes attention: ``triton`` on a GPU, ``cpu`` on a CPU, ``reference`` as plain matrix
+    products on any device, slowly. ``auto`` is the fastest there is. Verdicts name it."""
+
+    @field_validator("numerics", mode="before")
+    @classmethod
+    def _renamed(cls, value: object) -> object:
+        if value == "weights8":
+            logger.warning("judge.numerics: weights8 is now called w8a16; write that")
+            return "w8a16"
+        return value
+
     compile: bool = False
     """Fuse the engine's element-wise work with ``torch.compile``; costs minutes at start, before
     anything is judged."""
     prefill_tokens: Positive = 4096
-    """A context with more tokens of its own is computed in pieces of this size, between batches."""
+    """A context with more tokens of its own is computed in chunks of this size, between batches."""
+    memory_utilization: Annotated[float, Field(gt=0.1, le=1.0)] = 0.9
+    """Share of the device's memory that the judge plans with. Of ``max_batch``,
+    ``max_batch_tokens``, ``prefill_tokens``, ``think_lane``, ``prefix_bytes``, ``image_bytes`` and
+    ``image_keys_bytes`` those that are not set are lowered at start until they fit into it."""
     prefix_bytes: Positive = 2 * 1024**3
     """Device memory in which the keys and values of policies are pinned."""
     image_bytes: Positive = 256 * 1024**2
@@ -345,6 +391,20 @@ class Policies(Section):
     """Whether a policy's examples must hold before it goes live."""
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EventLog(Section):
+    """Share of judged events that leave a line in the log, by outcome. Dead letters always do."""
+
+    safe: Share = 1.0
+    """Share of events that are safe. A line costs about 600 bytes: this is what most are."""
+    unsafe: Share = 1.0
+    """Share of events that are unsafe."""
+    undecided: Share = 1.0
+    """Share of events that are undecided."""
+
+
 class Telemetry(Section):
     """Traces, metrics and logs. Export follows the standard ``OTEL_*`` variables."""
 
@@ -352,21 +412,35 @@ class Telemetry(Section):
     """Least severe line that is logged."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or lines for people."""
-    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    event_log: EventLog = EventLog()
+    """Which events leave a line."""
+    sample_ratio: Share = 0.01
     """Share of traces started here that is kept; a producer's own decision is followed."""
     content: bool = False
-    """Whether user content may appear in logs and spans. Off unless you mean it."""
+    """Whether user content may appear in lines of the log. Off unless you mean it; spans and
+    metrics never hold any."""
 
 
 class Web(Section):
     """The worker's own pages: probes, metrics, console."""
 
     host: str = "127.0.0.1"
-    """Address to bind."""
+    """Address to bind; ``0.0.0.0`` is every IPv4 address, ``::`` every address of both families."""
     port: int = Field(default=6066, ge=0, le=65_535)
     """Port to bind; 0 takes a free one."""
+    hosts: Names = ()
+    """Names under which the console may be asked for, such as ``moderation.example.com``; ``*`` is
+    any. Addresses, ``localhost`` and the machine's own name always may; probes and metrics answer
+    whoever asks."""
     show_content: bool = False
     """Whether the console shows user content."""
+
+
+class _Environment(EnvSettingsSource):
+    """Variables, those of retired settings with a warning."""
+
+    def __call__(self) -> dict[str, Any]:
+        return without_retired(super().__call__(), lambda each: variable_name(each.path))
 
 
 class Settings(BaseSettings):
@@ -402,7 +476,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, InitSettingsSource(settings_cls, cls.file_values)
+        environment = _Environment(settings_cls)
+        return init_settings, environment, InitSettingsSource(settings_cls, cls.file_values)
 
     @model_validator(mode="after")
     def _possible(self) -> Settings:
@@ -420,9 +495,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     file = read_settings_file(config) if config is not None else SettingsFile({}, {})
     if unknown := list(unknown_variables(Settings)):
         raise ConfigurationError("\n".join(("settings cannot be used (environment):", *unknown)))
-    source = type(
-        "Settings", (Settings,), {"file_values": file.values, "__doc__": Settings.__doc__}
-    )
+    values = without_retired(file.values, lambda each: f"{config}: {each.path}")
+    source = type("Settings", (Settings,), {"file_values": values, "__doc__": Settings.__doc__})
     try:
         return source(**overrides)  # type: ignore[no-any-return]
     except ValidationError as error:

@@ -1,17 +1,23 @@
-"""Every metric instrument, made once, with its unit and the only labels it may carry."""
+"""Every metric instrument, declared once: its unit, and the only labels it may carry.
+
+Measurements go to the OpenTelemetry SDK. A declaration measures nothing until ``bind`` hands it a
+provider, so that modules can hold instruments before anybody decided where figures go.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMeterProvider
+from opentelemetry.sdk.metrics.view import View
 
-from worker.telemetry.aggregate import Counter, Gauge, Histogram, Instrument
 from worker.telemetry.names import SCOPE, Attribute, Metric
-from worker.telemetry.spans import tracer as tracer
+
+Labels = Mapping[str, str | int | bool]
+Observation = tuple[float, Labels]
+"""A gauge's value, and the series it belongs to."""
 
 SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5),
@@ -21,8 +27,122 @@ SECONDS = (
 
 The semantic conventions' advice for messaging stops at 10 s, where reasoning only begins.
 """
+AGES = (
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1800.0, 3600.0, 21_600.0, 86_400.0),
+)
+"""Bounds of how late a verdict is: an objective of a second at one end, a day away at the other."""
 CONTEXTS = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0)
 TOKENS = (128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 131072.0)
+
+MAX_SERIES = 2000
+"""Label combinations of one counter; further ones are counted together. The SDK bounds the other
+instruments alike (https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits)."""
+_OVERFLOWN = Attribute.OVERFLOW
+Key = tuple[str | int | bool | None, ...]
+_OVERFLOW: Key = (_OVERFLOWN,) * 9
+_NONE: Labels = {}
+
+_UNBOUND = NoOpMeterProvider().get_meter(SCOPE)
+
+
+class Instrument:
+    """A declaration: ``labels`` are all that a series may be told apart by."""
+
+    def __init__(self, name: str, unit: str, description: str, labels: tuple[str, ...]) -> None:
+        self.name, self.unit, self.description, self.labels = name, unit, description, labels
+        self.bind(_UNBOUND)
+
+    def bind(self, meter: Meter) -> None:
+        """Measure with ``meter`` from now on."""
+        raise NotImplementedError
+
+
+class Counter(Instrument):
+    """A sum that only grows, read by the SDK when it collects.
+
+    Most measurements are counts, and one sum here costs a tenth of one measurement of the SDK.
+    """
+
+    def __init__(self, name: str, unit: str, description: str, labels: tuple[str, ...]) -> None:
+        self._lock = threading.Lock()
+        self._sums: dict[Key, float] = {}
+        super().__init__(name, unit, description, labels)
+
+    def bind(self, meter: Meter) -> None:
+        self._sums = {}
+        meter.create_observable_counter(self.name, [self._read], self.unit, self.description)
+
+    def add(self, amount: float, labels: Labels = _NONE) -> None:
+        """Count ``amount`` more; labels that were not declared are left out."""
+        key: Key = tuple([labels.get(name) for name in self.labels])
+        with self._lock:
+            if key not in self._sums and len(self._sums) >= MAX_SERIES:
+                key = _OVERFLOW
+            self._sums[key] = self._sums.get(key, 0) + amount
+
+    def _read(self, _: CallbackOptions) -> Iterable[metrics.Observation]:
+        with self._lock:
+            sums = list(self._sums.items())
+        for key, value in sums:
+            given = zip(self.labels, key, strict=False)
+            labels = {name: each for name, each in given if each is not None}
+            yield metrics.Observation(value, labels if key != _OVERFLOW else {_OVERFLOWN: True})
+
+
+class Histogram(Instrument):
+    """A distribution over fixed upper bounds (inclusive, ascending, in the instrument's unit)."""
+
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        description: str,
+        labels: tuple[str, ...],
+        bounds: tuple[float, ...],
+    ) -> None:
+        self.bounds = bounds
+        super().__init__(name, unit, description, labels)
+
+    def bind(self, meter: Meter) -> None:
+        self._histogram = meter.create_histogram(
+            self.name,
+            self.unit,
+            self.description,
+            explicit_bucket_boundaries_advisory=self.bounds,
+        )
+
+    def record(self, value: float, labels: Labels | None = None) -> None:
+        """Note one value."""
+        self._histogram.record(value, labels)
+
+
+class Gauge(Instrument):
+    """A value as it is now: watched, and asked whenever somebody reads."""
+
+    def __init__(self, name: str, unit: str, description: str, labels: tuple[str, ...]) -> None:
+        self._observe: Callable[[], Iterable[Observation]] | None = None
+        super().__init__(name, unit, description, labels)
+
+    def bind(self, meter: Meter) -> None:
+        meter.create_observable_gauge(self.name, [self._read], self.unit, self.description)
+
+    def _read(self, _: CallbackOptions) -> Iterable[metrics.Observation]:
+        observe = self._observe
+        for value, labels in observe() if observe is not None else ():
+            yield metrics.Observation(value, labels)
+
+    def set(self, value: float) -> None:
+        """From now on the value is ``value``, in one series without labels."""
+        self._observe = lambda: [(value, {})]
+
+    def watch(self, observe: Callable[[], Iterable[Observation]] | None) -> None:
+        """Ask ``observe`` at every read; it must not block, and may be called by any thread.
+
+        A series it no longer names is gone from the next read: a revoked partition has no lag.
+        """
+        self._observe = observe
+
 
 _TOPIC = (Attribute.TOPIC,)
 _PARTITION = (Attribute.TOPIC, Attribute.PARTITION)
@@ -37,6 +157,13 @@ quarantined = Counter(
 )
 event_duration = Histogram(
     Metric.EVENT_DURATION, "s", "Read to decided", (Attribute.POLICY, Attribute.OUTCOME), SECONDS
+)
+record_to_verdict = Histogram(
+    Metric.RECORD_TO_VERDICT,
+    "s",
+    "From the input record's timestamp to its verdict, decided",
+    _TOPIC,
+    AGES,
 )
 fetch_duration = Histogram(
     Metric.FETCH_DURATION, "s", "All images of one event", (Attribute.RESULT,), SECONDS
@@ -108,6 +235,19 @@ log_silence = Gauge(
 partition_idle = Gauge(
     Metric.PARTITION_IDLE, "s", "Since the last commit, where events are in flight", _PARTITION
 )
+unknown_fields = Counter(
+    Metric.UNKNOWN_FIELDS,
+    "{field}",
+    "Fields of events that the contract does not know: near_miss and known_synonym are mistakes of "
+    "a producer",
+    (Attribute.KIND,),
+)
+shadow_events = Counter(
+    Metric.SHADOW,
+    "{event}",
+    "Events in the sample of a candidate policy: sampled, and of those judged or missed",
+    (Attribute.POLICY, Attribute.RESULT),
+)
 policy_reloads = Counter(
     Metric.POLICY_RELOADS,
     "{reload}",
@@ -116,6 +256,12 @@ policy_reloads = Counter(
 )
 neutralised = Counter(
     Metric.NEUTRALISED, "{string}", "Control strings defused", (Attribute.CONTROL,)
+)
+folded = Counter(
+    Metric.FOLDED, "{event}", "Events whose words were folded, by class", (Attribute.FOLD,)
+)
+system_messages = Counter(
+    Metric.SYSTEM_MESSAGES, "{message}", "Messages that are context only", (Attribute.ROLE,)
 )
 lag = Gauge(Metric.LAG, "{record}", "Records not yet committed", _PARTITION)
 oldest_age = Gauge(Metric.OLDEST_AGE, "s", "Age of the oldest record not yet judged", _PARTITION)
@@ -128,7 +274,32 @@ paused = Gauge(Metric.PAUSED, "s", "How long a dependency has been away", (Attri
 policy_problems = Gauge(
     Metric.POLICY_PROBLEMS, "{problem}", "Problems of policy files and topics", (Attribute.POLICY,)
 )
-ready = Gauge(Metric.READY, "1", "1 when ready, else 0", ())
+ready = Gauge(Metric.READY, "1", "1 when ready, else 0; from the start of the process", ())
+check = Gauge(
+    Metric.CHECK, "1", "What readiness consists of: 1 where it holds, else 0", (Attribute.CHECK,)
+)
+partition_stalled = Gauge(
+    Metric.STALLED, "s", "How long a partition with waiting records has not committed", _PARTITION
+)
+build_info = Gauge(Metric.BUILD_INFO, "1", "1; the version that runs", (Attribute.BUILD,))
+model_info = Gauge(
+    Metric.MODEL_INFO,
+    "1",
+    "1; the model that judges, once it is loaded",
+    (
+        *(Attribute.MODEL, Attribute.REVISION, Attribute.ADAPTER, Attribute.TEMPLATE),
+        Attribute.NUMERICS,
+    ),
+)
+policy_info = Gauge(
+    Metric.POLICY_INFO,
+    "1",
+    "1; each policy in force",
+    (Attribute.POLICY, Attribute.POLICY_VERSION, Attribute.POLICY_SHA),
+)
+log_dropped = Counter(
+    Metric.LOG_DROPPED, "{line}", "Log lines dropped because nobody took them", ()
+)
 
 
 def instruments() -> Iterator[Instrument]:
@@ -136,19 +307,15 @@ def instruments() -> Iterator[Instrument]:
     return (each for each in tuple(globals().values()) if isinstance(each, Instrument))
 
 
-def collect(resource: Resource, version: str = "") -> MetricsData:
-    """Everything measured so far, as the OpenTelemetry SDK's data model."""
-    now = time.time_ns()
-    metrics = [each.metric(now) for each in instruments()]
-    scope = ScopeMetrics(
-        InstrumentationScope(SCOPE, version),
-        [metric for metric in metrics if metric.data.data_points],
-        "",
-    )
-    return MetricsData([ResourceMetrics(resource, [scope], "")])
+def views() -> list[View]:
+    """What a provider must be made with, so that a label nobody declared never makes a series."""
+    return [
+        View(instrument_name=each.name, attribute_keys=set(each.labels)) for each in instruments()
+    ]
 
 
-def clear() -> None:
-    """Forget everything measured; for tests and benches that share a process."""
+def bind(provider: MeterProvider | None, version: str = "") -> None:
+    """Measure with ``provider`` from now on; None measures nothing."""
+    meter = _UNBOUND if provider is None else provider.get_meter(SCOPE, version)
     for each in instruments():
-        each.clear()
+        each.bind(meter)

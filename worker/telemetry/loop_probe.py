@@ -16,7 +16,6 @@ class LoopProbe:
         self._interval_s = interval_s
         self._due: float | None = None
         self._last = 0.0
-        self._worst = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -34,7 +33,6 @@ class LoopProbe:
         now = self._clock.monotonic()
         if self._due is not None:
             self._last = max(0.0, now - self._due)
-            self._worst = max(self._worst * 0.99, self._last)
             instruments.loop_lag.set(self._last)
         self._due = now + self._interval_s
 
@@ -43,10 +41,6 @@ class LoopProbe:
         if self._due is None:
             return 0.0
         return max(self._last, self._clock.monotonic() - self._due)
-
-    def worst_s(self) -> float:
-        """The worst lag lately: it fades by a hundredth with every wake-up."""
-        return max(self._worst, self.lag_s())
 
     async def stop(self) -> None:
         """End the task."""

@@ -13,18 +13,23 @@ SCOPE: Final = "moderation_worker"
 
 
 class Span:
-    """Span names, in the order an event meets them."""
+    """Span names, in the order an event meets them; ``named`` fills in what is known."""
 
-    POLL: Final = "poll events"
-    CONSUME: Final = "process events"
+    POLL: Final = "poll {topic}"
+    CONSUME: Final = "process {topic}"
     DECODE: Final = "decode event"
     FETCH: Final = "fetch images"
     QUEUE: Final = "queue"
     JUDGE: Final = "judge event"
     JUDGE_BATCH: Final = "judge batch"
-    REMOTE: Final = "ask remote judge"
+    REMOTE: Final = "chat {model}"
     DECIDE: Final = "decide outcome"
-    PUBLISH: Final = "publish outputs"
+    PUBLISH: Final = "send {topic}"
+
+
+def named(span: str, what: str = "") -> str:
+    """A span's name with its destination or model; what is not one thing is left out."""
+    return (f"{span.partition('{')[0]}{what}" if "{" in span else span).strip()
 
 
 class Attribute:
@@ -39,8 +44,14 @@ class Attribute:
     GROUP: Final = "messaging.consumer.group.name"
     BATCH_SIZE: Final = "messaging.batch.message_count"
     ERROR_TYPE: Final = "error.type"
+    GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+    GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+    GEN_AI_MODEL: Final = "gen_ai.request.model"
+    GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+    GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
     POLICY: Final = "moderation.policy.name"
     POLICY_VERSION: Final = "moderation.policy.version"
+    POLICY_SHA: Final = "moderation.policy.sha256"
     RELOAD_RESULT: Final = "moderation.policy.reload.result"
     OUTCOME: Final = "moderation.outcome"
     ACTION: Final = "moderation.action"
@@ -48,6 +59,8 @@ class Attribute:
     DEAD_LETTER_CODE: Final = "moderation.dead_letter.code"
     THINK: Final = "moderation.think"
     CONTROL: Final = "moderation.control_string"
+    FOLD: Final = "moderation.fold"
+    ROLE: Final = "moderation.role"
     IMAGES: Final = "moderation.images"
     PASSES: Final = "moderation.passes"
     TOKENS: Final = "moderation.input_tokens"
@@ -57,6 +70,13 @@ class Attribute:
     KIND: Final = "moderation.kind"
     LIST: Final = "moderation.prefilter.list"
     DECIDE: Final = "moderation.prefilter.decide"
+    CHECK: Final = "moderation.check"
+    BUILD: Final = "moderation.build"
+    MODEL: Final = "moderation.model.id"
+    REVISION: Final = "moderation.model.revision"
+    ADAPTER: Final = "moderation.model.adapter"
+    TEMPLATE: Final = "moderation.model.template"
+    NUMERICS: Final = "moderation.model.numerics"
     OVERFLOW: Final = "otel.metric.overflow"
 
 
@@ -66,7 +86,10 @@ class Metric:
     EVENTS: Final = "moderation.events"
     DEAD_LETTERS: Final = "moderation.dead_letters"
     QUARANTINED: Final = "moderation.quarantined"
+    UNKNOWN_FIELDS: Final = "moderation.unknown_fields"
+    SHADOW: Final = "moderation.shadow.events"
     EVENT_DURATION: Final = "moderation.event.duration"
+    RECORD_TO_VERDICT: Final = "moderation.record_to_verdict.duration"
     FETCH_DURATION: Final = "moderation.fetch.duration"
     FETCH_CACHE_HITS: Final = "moderation.fetch.cache_hits"
     QUEUE_DURATION: Final = "moderation.judge.queue.duration"
@@ -97,11 +120,19 @@ class Metric:
     INFLIGHT_IMAGE_BYTES: Final = "moderation.inflight.image_bytes"
     POLICY_RELOADS: Final = "moderation.policy.reloads"
     NEUTRALISED: Final = "moderation.neutralised"
+    FOLDED: Final = "moderation.folded"
+    SYSTEM_MESSAGES: Final = "moderation.system_messages"
     LOOP_LAG: Final = "moderation.loop.lag"
     BATCH_STALLED: Final = "moderation.judge.batch.stalled"
     PAUSED: Final = "moderation.dependency.paused"
     POLICY_PROBLEMS: Final = "moderation.policy.problems"
     READY: Final = "moderation.ready"
+    CHECK: Final = "moderation.check"
+    STALLED: Final = "moderation.partition.stalled"
+    BUILD_INFO: Final = "moderation.build.info"
+    MODEL_INFO: Final = "moderation.model.info"
+    POLICY_INFO: Final = "moderation.policy.info"
+    LOG_DROPPED: Final = "moderation.log.dropped"
 
 
 class LogField:
@@ -131,7 +162,6 @@ class Canonical:
     KIND: Final = "kind"
     POLICY: Final = "policy"
     POLICY_VERSION: Final = "policy_version"
-    SHADOW_OF: Final = "shadow_of"
     OUTCOME: Final = "outcome"
     ACTION: Final = "action"
     CATEGORIES: Final = "categories"
@@ -148,6 +178,7 @@ class Canonical:
     CONTEXT_INCLUDED: Final = "context_included"
     CONTEXT_OMITTED: Final = "context_omitted"
     NEUTRALISED: Final = "neutralised"
+    FOLDED: Final = "folded"
     TOKENS: Final = "tokens"
     BYTES_IN: Final = "bytes_in"
     BYTES_OUT: Final = "bytes_out"
@@ -157,11 +188,10 @@ class Canonical:
     TOTAL_MS: Final = "total_ms"
     AGE_MS: Final = "age_ms"
     CODE: Final = "code"
-    FIELD: Final = "field"
+    SAMPLE_RATIO: Final = "sample_ratio"
 
 
 class LogExtra:
     """Further fields that a line about the worker itself may carry."""
 
     DEPENDENCY: Final = "dependency"
-    PARTITIONS: Final = "partitions"

@@ -13,12 +13,14 @@ from worker.judge.cache import CacheFigures
 from worker.judge.statistics import Kept
 from worker.web.console_assets import HEADERS, SCRIPT, STYLE
 from worker.web.health import Health
-from worker.web.recent import Activity, PolicyCounts, VerdictRow
+from worker.web.recent import FINDABLE, Activity, CodeCount, PolicyCounts, VerdictRow
 from worker.web.snapshot import WorkerSnapshot
 
 # Just enough HTML: everything is escaped unless it was made here.
 
 MAX_TEXT = 4000
+VOID = frozenset({"input"})
+"""Elements without an end."""
 
 
 class Markup(str):
@@ -43,7 +45,7 @@ def text(value: object) -> Markup:
     return Markup(escape(plain, quote=True))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Markup:
+def tag(element: str, /, *children: object, **attributes: object) -> Markup:
     """An element. ``class_`` is class, ``data_x`` is data-x; attributes that are None are left out.
 
     Names of elements and attributes come from the source, never from data.
@@ -53,7 +55,8 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{rendered}>{''.join(text(child) for child in children)}</{name}>")
+    inner = "".join(text(child) for child in children)
+    return Markup(f"<{element}{rendered}>" + ("" if element in VOID else f"{inner}</{element}>"))
 
 
 def join(*children: object) -> Markup:
@@ -91,6 +94,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def took(milliseconds: float | None) -> str:
+    """A time in milliseconds, in seconds where that reads better."""
+    if milliseconds is None:
+        return "–"
+    return duration(milliseconds / 1e3) if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
 
 
 def share(value: float | None) -> str:
@@ -187,6 +197,8 @@ class ConsoleView(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheFigures = CacheFigures()
     kept: Kept = Kept()
     show_content: bool = False
+    wanted: str = ""
+    found: VerdictRow | None = None
 
 
 def status(view: ConsoleView) -> Markup:
@@ -225,6 +237,11 @@ def notices(view: ConsoleView) -> Markup:
             tag("div", tag("b", each.code), " ", each.detail, class_="notice")
             for each in view.ready.notes
         ),
+        *(
+            tag("div", tag("b", each), " judges: it cannot tell what is harmful", class_="notice")
+            for each in (view.ready.demonstration,)
+            if each is not None
+        ),
     )
 
 
@@ -240,44 +257,65 @@ def tiles(view: ConsoleView) -> Markup:
     }
     undecided = sums["undecided"] / activity.events if activity.events else None
     return join(
-        tile("Events a second", number(activity.rate), sparkline(activity.series)),
+        tile(
+            "Events a second",
+            number(activity.rate),
+            join(sparkline(activity.series), note("mean of the last minute")),
+        ),
+        tile(
+            "Time an event",
+            took(activity.p50_ms),
+            note(f"half of the last minute's; 95 of 100: {took(activity.p95_ms)}"),
+        ),
         tile(
             "Lag",
-            number(lag),
-            note(f"oldest record {duration(oldest)}" if lag else "nothing waits"),
+            number(lag) if partitions else "–",
+            note(
+                "nothing is read yet"
+                if not partitions
+                else f"now; oldest record {duration(oldest)}"
+                if lag
+                else "now; nothing waits"
+            ),
         ),
         tile(
             "In flight",
             number(stream.inflight_events if stream else 0),
-            note(size(stream.inflight_bytes if stream else 0)),
+            note(f"now; {size(stream.inflight_bytes if stream else 0)}"),
         ),
         tile(
             "Verdicts",
             number(activity.events),
-            join(bar(list(sums.items())), note(f"{share(undecided)} undecided")),
+            join(bar(list(sums.items())), note(f"since start; {share(undecided)} undecided")),
         ),
         tile("In quarantine", number(activity.held), note("held or blocked, since start")),
         tile(
             "Dead letters",
             number(activity.dead_letters),
-            note("records that are no event"),
+            note("records that are no event, since start"),
             kind="warn" if activity.dead_letters else "",
         ),
         tile(
             "Batch fill",
             share(activity.batch_fill),
-            note(f"{number(activity.batch_contexts)} contexts" if activity.batch_contexts else ""),
+            note(
+                f"{number(activity.batch_contexts)} contexts, last minute"
+                if activity.batch_contexts
+                else "last minute"
+            ),
         ),
         tile(
             "With reasoning",
             share(activity.think_share),
-            note(f"{activity.think_shed} shed in the last minute" if activity.think_shed else ""),
+            note(
+                f"last minute; {activity.think_shed} shed" if activity.think_shed else "last minute"
+            ),
         ),
         tile(
             "From cache",
             share(activity.cached_share),
             note(
-                f"{size(view.cache.bytes)} of {size(view.cache.max_bytes)} kept"
+                f"last minute; {size(view.cache.bytes)} of {size(view.cache.max_bytes)} kept"
                 if view.cache.max_bytes
                 else "off"
             ),
@@ -286,7 +324,7 @@ def tiles(view: ConsoleView) -> Markup:
             "Policies on the device",
             number(view.kept.policies),
             note(
-                f"{size(view.kept.policy_bytes)} of {size(view.kept.policy_max_bytes)}, "
+                f"now; {size(view.kept.policy_bytes)} of {size(view.kept.policy_max_bytes)}, "
                 f"{number(view.kept.images)} images, {number(view.kept.image_keys)} under a policy"
                 if view.kept.policy_max_bytes
                 else "none kept"
@@ -296,8 +334,25 @@ def tiles(view: ConsoleView) -> Markup:
     )
 
 
+def dependencies(view: ConsoleView) -> Markup:
+    """What the worker needs of others, and whether it has it."""
+    stream = view.snapshot.stream
+    away = stream.paused_dependencies if stream else ()
+    rows: list[tuple[Cell, ...]] = []
+    for name in dict.fromkeys((*DEPENDENCIES, *away)):
+        held = [each for each in (stream.partitions if stream else ()) if each.held_by == name]
+        state = tag("span", "answers", class_="ok")
+        if name in away:
+            state = tag("span", "is away", class_="warn")
+        elif stream is None:
+            state = tag("span", "not asked yet", class_="dim")
+        rows.append((name, state, number(len(held))))
+    columns = (("Dependency", ""), ("State", ""), ("Partitions that wait for it", "n"))
+    return join(heading("Dependencies", "now"), table(columns, rows, ""))
+
+
 def partitions(view: ConsoleView) -> Markup:
-    """What this worker owns and how far it is."""
+    """What this worker owns and how far it is, the furthest behind first."""
     stream = view.snapshot.stream
     rows: list[tuple[Cell, ...]] = [
         (
@@ -312,7 +367,10 @@ def partitions(view: ConsoleView) -> Markup:
             if each.held_by
             else ("one by one" if each.isolating else tag("span", "running", class_="ok")),
         )
-        for each in (stream.partitions if stream else ())
+        for each in sorted(
+            stream.partitions if stream else (),
+            key=lambda each: (-each.lag, -each.oldest_age_s, each.source),
+        )
     ]
     columns = (
         ("Topic", ""),
@@ -325,7 +383,7 @@ def partitions(view: ConsoleView) -> Markup:
         ("State", ""),
     )
     empty = "No partitions are assigned to this worker."
-    return join(heading("Partitions"), table(columns, rows, empty))
+    return join(heading("Partitions", "now, most lag first"), table(columns, rows, empty))
 
 
 def policies(view: ConsoleView) -> Markup:
@@ -360,22 +418,68 @@ def policies(view: ConsoleView) -> Markup:
         ("Think", ""),
         ("Candidate", ""),
     )
-    return join(heading("Policies"), table(columns, rows, "No policy is live."))
+    detail = "counts since start"
+    return join(heading("Policies", detail), table(columns, rows, "No policy is live."))
+
+
+def trouble(view: ConsoleView) -> Markup:
+    """Why events are undecided and records are none, by code; where the last of those stand."""
+    columns = (("Code", ""), ("Since start", "n"), ("Last minute", "n"))
+
+    def counted(counts: Sequence[CodeCount]) -> list[tuple[Cell, ...]]:
+        return [(each.code, number(each.total), number(each.last_minute)) for each in counts]
+
+    letters: list[tuple[Cell, ...]] = [
+        (clock(each.at), each.code, f"{each.topic}/{each.partition}@{each.offset}")
+        for each in view.activity.last_dead_letters[:10]
+    ]
+    return join(
+        heading("Undecided, by reason"),
+        table(columns, counted(view.activity.undecided), "No event was undecided."),
+        heading("Dead letters, by code"),
+        table(columns, counted(view.activity.dead_letter_codes), "Every record was an event."),
+        heading("Last dead letters", "moderation-worker deadletter list shows all of them")
+        if letters
+        else "",
+        table((("Time (UTC)", ""), ("Code", ""), ("Source", "")), letters, "") if letters else "",
+    )
+
+
+def event(view: ConsoleView) -> Markup:
+    """One event, looked up by its id."""
+    form = tag(
+        "form",
+        tag("label", "Find an event by its id ", tag("input", name="event", value=view.wanted)),
+        tag("button", "Find"),
+        class_="find",
+        role="search",
+    )
+    if not view.wanted:
+        return form
+    empty = (
+        f"Not among the last {FINDABLE:,} verdicts of this worker; another worker, or the verdict "
+        "topic, may have it."
+    )
+    rows = [] if view.found is None else [_verdict(view.found, False)]
+    return join(form, table(VERDICT, rows, empty))
+
+
+VERDICT = (
+    ("Time (UTC)", ""),
+    ("Outcome", ""),
+    ("Action", ""),
+    ("Event", "id"),
+    ("Policy", ""),
+    ("Why", "wrap"),
+    ("Score", "n"),
+    ("Took", "n"),
+    ("Source", ""),
+)
 
 
 def verdicts(view: ConsoleView) -> Markup:
     """The last verdicts: ids and codes; what was said only when switched on."""
-    columns = [
-        ("Time (UTC)", ""),
-        ("Outcome", ""),
-        ("Action", ""),
-        ("Event", "id"),
-        ("Policy", ""),
-        ("Why", "wrap"),
-        ("Score", "n"),
-        ("Took", "n"),
-        ("Source", ""),
-    ]
+    columns = list(VERDICT)
     if view.show_content:
         columns.append(("Text", "wrap"))
     rows = [_verdict(each, view.show_content) for each in view.activity.verdicts[:20]]
@@ -391,7 +495,7 @@ def _verdict(row: VerdictRow, show_content: bool) -> tuple[Cell, ...]:
         row.event_id[:120],
         f"{row.policy} {row.version}",
         row.reason or ", ".join(row.categories) or "–",
-        "–" if row.score is None else f"{row.score:.3f}",
+        "–" if row.score is None else f"{row.score:.3f} {row.side}",
         f"{row.total_ms:.0f} ms",
         f"{row.topic}/{row.partition}@{row.offset}",
     )
@@ -400,34 +504,30 @@ def _verdict(row: VerdictRow, show_content: bool) -> tuple[Cell, ...]:
 
 def quarantine(view: ConsoleView) -> Markup:
     """What waits for a person; with its reasoning only when switched on."""
-    entries = [
-        tag(
-            "div",
-            tag("span", clock(each.at), class_="dim"),
-            " ",
-            tag("b", each.event_id[:120]),
-            " ",
-            tag("span", f"{each.outcome}, {each.action}", class_=each.outcome),
-            " ",
-            tag("span", each.reason or ", ".join(each.categories), class_="dim"),
-            tag("p", each.trace) if view.show_content and each.trace else "",
-            class_="trace",
-        )
+    columns = [*VERDICT, ("Reasoning", "wrap")] if view.show_content else list(VERDICT)
+    rows = [
+        (*_verdict(each, False), each.trace) if view.show_content else _verdict(each, False)
         for each in view.activity.quarantine[:20]
     ]
-    content = entries or [tag("div", "Nothing was held.", class_="empty")]
-    return join(heading("Quarantine"), tag("div", *content, class_="card"))
+    detail = "moderation-worker quarantine list names the record of each"
+    return join(heading("Quarantine", detail), table(columns, rows, "Nothing was held."))
 
 
 _SECTIONS = {
     "status": status,
     "notices": notices,
     "tiles": tiles,
+    "dependencies": dependencies,
     "partitions": partitions,
     "policies": policies,
+    "trouble": trouble,
+    "event": event,
     "verdicts": verdicts,
     "quarantine": quarantine,
 }
+_IN_MAIN = tuple(name for name in _SECTIONS if name not in ("status", "notices", "tiles"))
+DEPENDENCIES = ("log", "store", "judge", "policy")
+"""What a worker needs of others, by the names that metrics and logs use."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -443,10 +543,7 @@ def console_page(view: ConsoleView) -> Page:
     """The whole page, complete without its script."""
     parts = {name: render(view) for name, render in _SECTIONS.items()}
     main = [tag("div", parts["tiles"], id="tiles", class_="tiles")]
-    main += [
-        tag("section", parts[name], id=name)
-        for name in ("partitions", "policies", "verdicts", "quarantine")
-    ]
+    main += [tag("section", parts[name], id=name) for name in _IN_MAIN]
     footer = join(
         "This worker only. ",
         *(join(tag("a", path, href=path), " ") for path in ("healthz", "readyz", "metrics")),

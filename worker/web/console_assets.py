@@ -47,10 +47,11 @@ background:var(--card);padding:9px 14px;margin-top:10px;overflow-wrap:anywhere}
 .bar .track{fill:var(--line)}.bar .safe,.bar .fill{fill:var(--safe)}
 .bar .unsafe{fill:var(--unsafe)}.bar .undecided{fill:var(--undecided)}.bar .fill{fill:var(--accent)}
 .spark polyline{fill:none;stroke:var(--accent);stroke-width:1.6;vector-effect:non-scaling-stroke}
-.trace{padding:10px 14px;border-top:1px solid var(--line);white-space:pre-wrap;
-overflow-wrap:anywhere}
-.trace:first-child{border-top:0}
-.trace p{margin:4px 0 0}
+.find{margin:26px 0 8px;display:flex;flex-wrap:wrap;gap:8px;color:var(--dim)}
+.find input{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);
+border-radius:6px;padding:3px 8px;width:22em;max-width:100%}
+.find button{font:inherit;color:var(--accent);background:var(--card);border:1px solid var(--line);
+border-radius:6px;padding:3px 12px}
 footer{max-width:1280px;margin:0 auto;padding:22px 20px 32px;color:var(--dim);font-size:13px}
 a{color:var(--accent)}
 .stale main{opacity:.45}#stale{display:none}.stale #stale{display:inline}
@@ -61,12 +62,13 @@ a{color:var(--accent)}
 SCRIPT = """
 (async function poll(){
   try{
-    const answer=await fetch("console.json",{cache:"no-store"});
+    const answer=await fetch("console.json"+location.search,{cache:"no-store"});
     if(!answer.ok)throw 0;
     const{sections}=await answer.json();
     for(const[id,html]of Object.entries(sections)){
       const part=document.getElementById(id);
-      if(part&&part.dataset.was!==html&&!part.contains(getSelection().anchorNode))
+      if(part&&part.dataset.was!==html&&!part.contains(getSelection().anchorNode)&&
+        !part.contains(document.activeElement))
         {part.innerHTML=html;part.dataset.was=html}
     }
     document.body.classList.remove("stale");
@@ -89,7 +91,7 @@ CSP = "; ".join(
         "connect-src 'self'",
         "img-src data:",
         "base-uri 'none'",
-        "form-action 'none'",
+        "form-action 'self'",
         "frame-ancestors 'none'",
     )
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from worker.judge.identity import is_demonstration
 from worker.settings import Settings
 from worker.web.snapshot import WorkerSnapshot
 
@@ -31,12 +32,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a probe. ``notes`` are worth knowing and change nothing."""
+    """The answer of a probe. ``notes`` are worth knowing and change nothing.
+
+    ``demonstration`` names a model that cannot tell what is harmful, where one judges.
+    """
 
     ok: bool
     checks: dict[str, bool]
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
+    demonstration: str | None = None
 
     @property
     def status(self) -> int:
@@ -48,6 +53,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         word = "ok" if self.ok else "failing"
         problems, notes = msgspec.to_builtins((self.problems, self.notes))
         body = {"status": word, "checks": self.checks, "problems": problems, "notes": notes}
+        if self.demonstration is not None:
+            body["demonstration"] = f"{self.demonstration} judges: it cannot tell what is harmful"
         return json.dumps(body).encode()
 
 
@@ -104,12 +111,13 @@ def ready(snapshot: WorkerSnapshot, limits: HealthLimits) -> Health:
 
 
 def _health(names: tuple[str, ...], problems: list[Problem], snapshot: WorkerSnapshot) -> Health:
-    failing = {problem.code for problem in problems}
+    failing, model = {problem.code for problem in problems}, snapshot.model
     return Health(
         ok=not problems,
         checks={name: name not in failing for name in names},
         problems=tuple(problems),
         notes=tuple(_notes(snapshot)),
+        demonstration=model.id if model is not None and is_demonstration(model.id) else None,
     )
 
 

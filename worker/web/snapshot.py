@@ -25,7 +25,8 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     ``model_warm``: the first request would be judged without delay. ``stalled_batch_s``: how long
     the oldest batch has been on the device. ``loop_lag_s``: how late the event loop is.
-    ``stream`` is None until the log was opened.
+    ``stream`` is None until the log was opened; ``waits_for`` are dependencies that have to be
+    there before it is.
     """
 
     now: float
@@ -37,6 +38,7 @@ class WorkerSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     model_warm: bool = False
     stalled_batch_s: float = 0.0
     loop_lag_s: float = 0.0
+    waits_for: tuple[str, ...] = ()
     stream: StreamStatus | None = None
     policies: tuple[PolicyRow, ...] = ()
     unready_topics: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ capabilities:
 - name: HF_HUB_OFFLINE
   value: "1"
 - name: HF_HOME
-  value: {{ ternary "/models/hub" "/cache/huggingface" (eq .Values.model.source "hub") }}
+  value: {{ ternary "/models/hub" "/cache/huggingface" (eq (include "moderation-worker.modelSource" .) "hub") }}
 - name: XDG_CACHE_HOME
   value: /cache
 - name: TORCHINDUCTOR_CACHE_DIR
@@ -48,6 +48,13 @@ capabilities:
       key: {{ .usernameKey }}
 {{- end }}
 {{- end }}
+{{- include "moderation-worker.storeEnv" . }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "moderation-worker.storeEnv" -}}
 {{- with .Values.storeAuth }}
 {{- if .existingSecret }}
 - name: AWS_ACCESS_KEY_ID
@@ -62,16 +69,15 @@ capabilities:
       key: {{ .secretAccessKeyKey }}
 {{- end }}
 {{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{- define "moderation-worker.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if .Values.runAsUser }}
 runAsUser: {{ .Values.runAsUser }}
 runAsGroup: {{ .Values.runAsUser }}
 fsGroup: {{ .Values.runAsUser }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -82,8 +88,17 @@ seccompProfile:
   configMap:
     name: {{ include "moderation-worker.fullname" . }}
 - name: policies
+{{- if .Values.policies.extraConfigMaps }}
+  projected:
+    sources:
+      {{- range prepend .Values.policies.extraConfigMaps (include "moderation-worker.policiesName" .) }}
+      - configMap:
+          name: {{ . }}
+      {{- end }}
+{{- else }}
   configMap:
     name: {{ include "moderation-worker.policiesName" . }}
+{{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: {{ .Values.tmpSize }}
@@ -100,25 +115,28 @@ seccompProfile:
     medium: Memory
     sizeLimit: {{ . }}
 {{- end }}
+{{- $source := include "moderation-worker.modelSource" . }}
 {{- with .Values.model }}
-{{- if eq .source "pvc" }}
+{{- if eq $source "pvc" }}
 - name: model
   persistentVolumeClaim:
     claimName: {{ .pvc.claimName }}
     readOnly: true
-{{- else if eq .source "image" }}
+{{- else if eq $source "image" }}
 - name: model
   image:
     reference: {{ .image.reference }}
     pullPolicy: {{ .image.pullPolicy }}
-{{- else if and (eq .source "hub") .hub.cacheClaim }}
+{{- else if has $source (list "hub" "s3") }}
+{{- $fetched := get . $source }}
 - name: model
+{{- if $fetched.cacheClaim }}
   persistentVolumeClaim:
-    claimName: {{ .hub.cacheClaim }}
-{{- else if eq .source "hub" }}
-- name: model
+    claimName: {{ $fetched.cacheClaim }}
+{{- else }}
   emptyDir:
-    sizeLimit: {{ .hub.cacheSize }}
+    sizeLimit: {{ $fetched.cacheSize }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.extraVolumes }}
@@ -177,7 +195,7 @@ seccompProfile:
 - name: shm
   mountPath: /dev/shm
 {{- end }}
-{{- if ne .Values.model.source "tiny" }}
+{{- if not (has (include "moderation-worker.modelSource" .) (list "tiny" "none")) }}
 - name: model
   mountPath: /models
   readOnly: true

@@ -11,6 +11,7 @@ import pytest
 from tests.support.engine_cases import small_window
 from worker.judge.engine.device import EngineDevice
 from worker.judge.local.loading import Checkpoint, load, load_model
+from worker.judge.local.lora import read_adapter
 from worker.settings import JudgeSettings
 
 
@@ -39,7 +40,7 @@ def plain_models(plain: Checkpoint, adapters: list[str | None]) -> dict[str | No
     for adapter in adapters:
         if adapter is not None:
             models[adapter] = load_model(
-                plain.source, Path(adapter), plain.model.device, plain.model.dtype
+                plain.source, read_adapter(Path(adapter)), plain.model.device, plain.model.dtype
             )
     return models
 

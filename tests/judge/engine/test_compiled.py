@@ -11,7 +11,7 @@ from tests.support import oracle
 from tests.support.engine_cases import Source
 from worker.judge.engine.device import EngineDevice
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_fused_layers_read_what_layers_one_by_one_read(
     for batch in source.batches(source.cases(120)):
         asks = [case.ask() for case in batch]
         for got, ask in zip(fused.read(None, asks), asks, strict=True):
-            assert isinstance(got, Reading)
+            assert isinstance(got, ScoreResult)
             alone = oracle.read_ask(plain, plain.model, ask)
             assert got.user.label == alone.user.label
             assert got.user.score == pytest.approx(alone.user.score, abs=1e-4)

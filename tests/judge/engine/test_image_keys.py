@@ -7,16 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from tests.support import oracle
-from tests.support.engine_cases import FIRST, Source
+from tests.support.engine_cases import FIRST, Source, of_no_numbers
 from worker.errors import Undecided
-from worker.judge.engine.batch import pack
+from worker.judge.engine.batch import VarlenBatch
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.sequences import rows_for
+from worker.judge.engine.sequences import sequences_for
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 
 Open = Callable[..., EngineDevice]
 TOLERANCE = 1e-5
@@ -102,15 +101,15 @@ def bytes_of_one(engine: Engine, source: Source) -> int:
     """What an image takes under a policy."""
     context = source.showing(0, 0).context
     for _ in range(2):
-        (row,) = rows_for([context], [None], engine.prefixes, engine.images)
+        (row,) = sequences_for([context], [None], engine.prefixes, engine.images)
         (own,) = engine.forward.run([row], keep=[True]).kept
         assert own is not None
         engine.image_keys.keep(context, own)
     return engine.image_keys.bytes
 
 
-def alike(reading: Reading | Undecided, wanted: Reading) -> None:
-    assert isinstance(reading, Reading)
+def alike(reading: ScoreResult | Undecided, wanted: ScoreResult) -> None:
+    assert isinstance(reading, ScoreResult)
     for side, other in ((reading.user, wanted.user), (reading.response, wanted.response)):
         assert (side is None) == (other is None)
         if side is not None and other is not None:
@@ -169,12 +168,10 @@ def test_numbers_that_are_none_are_not_kept(open_engine: Open, source: Source) -
     """One bad moment of the device does not stay with an image."""
     engine = open_engine().engine(None)
     context = source.showing(0, 0).context
-    (row,) = rows_for([context], [None], engine.prefixes, engine.images)
+    (row,) = sequences_for([context], [None], engine.prefixes, engine.images)
     (own,) = engine.forward.run([row], keep=[True]).kept
     assert own is not None
-    poisoned = dataclasses.replace(
-        own, layers=tuple((key, torch.full_like(value, torch.nan)) for key, value in own.layers)
-    )
+    poisoned = dataclasses.replace(own, kv=of_no_numbers(own.kv))
     for _ in range(3):
         engine.image_keys.keep(context, poisoned)
     assert len(engine.image_keys) == 0
@@ -187,11 +184,11 @@ def test_events_of_one_image_meet_its_keys_in_one_call(open_engine: Open, source
     engine = open_engine().engine(None)
     contexts = [source.showing(0, image).context for image in (0, 0, 1, 1)]
     for context in contexts:
-        (row,) = rows_for([context], [None], engine.prefixes, engine.images)
+        (row,) = sequences_for([context], [None], engine.prefixes, engine.images)
         (own,) = engine.forward.run([row], keep=[True]).kept
         assert own is not None
         engine.image_keys.keep(context, own)
     known = [engine.image_keys.find(context) for context in contexts]
-    rows = rows_for(contexts, known, engine.prefixes, engine.images)
-    packed = pack(rows, engine.forward.weights.shape, engine.forward.weights.device)
-    assert len(packed.all.shared) == 1 + 2
+    rows = sequences_for(contexts, known, engine.prefixes, engine.images)
+    plan = engine.forward.backend.plan(VarlenBatch(rows))
+    assert len(plan.every.segments) == 1 + 2

@@ -14,12 +14,12 @@ from tests.support import oracle
 from tests.support.engine_cases import IMAGE, WINDOW, Case, Source, text
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.prefix_cache import PIECE
-from worker.judge.engine.sequences import going_on, rows_for
+from worker.judge.engine.prefix_cache import PREFIX_CHUNK
+from worker.judge.engine.sequences import going_on, sequences_for
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 
 Open = Callable[..., EngineDevice]
 
@@ -136,10 +136,12 @@ def test_a_policy_displaced_while_a_batch_needs_it_is_still_the_batchs(
     engine = room_for(1)
     source = Source(plain, 9)
     cases = [source.case(image=False) for _ in range(6)]
-    rows = rows_for([case.context for case in cases], [None] * 6, engine.prefixes, engine.images)
+    rows = sequences_for(
+        [case.context for case in cases], [None] * 6, engine.prefixes, engine.images
+    )
     for head in heads:
         engine.prefixes.pin(head)
-    asked = [Row(row.ids, row.prefix, wanted=(len(row.ids) - 1,)) for row in rows]
+    asked = [InputSequence(row.ids, row.prefix, wanted=(len(row.ids) - 1,)) for row in rows]
     for case, logits in zip(cases, engine.forward.run(asked).logits, strict=True):
         alone = oracle.logits(plain.model, case.context)[-1]
         assert (logits[0] - alone).abs().max() <= 1e-4
@@ -150,7 +152,7 @@ def test_a_policy_needed_while_it_is_computed_is_kept_once(
 ) -> None:
     """An event between two pieces may pin it first; its bytes are counted once."""
     source = Source(plain, 14)
-    long = text(source.rng, PIECE + 9, PIECE + 9)
+    long = text(source.rng, PREFIX_CHUNK + 9, PREFIX_CHUNK + 9)
     prefixes = room_for(500).prefixes
     pieces = prefixes.pinning(long)
     next(pieces)
@@ -167,10 +169,10 @@ def test_kept_keys_are_never_written_to(engine: EngineDevice, plain: Checkpoint)
     run = engine.engine(None)
     run.prefixes.pin(ids)
     kept = run.prefixes.get(ids)
-    before = [(key.clone(), value.clone()) for key, value in kept.layers]
+    before = [(key.clone(), value.clone()) for key, value in kept.kv.layers]
     for batch in source.batches(source.cases(60)):
         engine.read(None, [each.ask() for each in (case, *batch)])
-    for (key, value), (old_key, old_value) in zip(kept.layers, before, strict=True):
+    for (key, value), (old_key, old_value) in zip(kept.kv.layers, before, strict=True):
         assert torch.equal(key, old_key)
         assert torch.equal(value, old_value)
 
@@ -218,7 +220,7 @@ def test_what_ends_inside_an_image_is_not_gone_on_from(
     start = context.types.index(1) - context.policy
     own = context.ids[context.policy :]
     for count in range(start + 1, start + IMAGE + 2):
-        part = Row(own[:count], run.prefixes.get(context.ids[: context.policy]))
+        part = InputSequence(own[:count], run.prefixes.get(context.ids[: context.policy]))
         (known,) = run.forward.run([part], keep=[True]).kept
         inside = count < start + IMAGE
         assert (going_on(context, known, WINDOW) is None) is inside, count
@@ -283,6 +285,6 @@ def test_numbers_that_are_none_are_not_kept(open_engine: Open, plain: Checkpoint
     model.model.get_image_features = found
     assert len(engine.prefixes) == 0
     (result,) = device.read(None, [case.ask()])
-    assert isinstance(result, Reading)
+    assert isinstance(result, ScoreResult)
     alone = oracle.read_ask(plain, plain.model, case.ask())
     assert result.user.score == pytest.approx(alone.user.score, abs=1e-4)

@@ -9,47 +9,47 @@ import torch
 
 from tests.support import oracle
 from tests.support.engine_cases import WINDOW, Case, Source, text
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.device import Engine, EngineDevice
-from worker.judge.engine.kv_cache import OwnKV
-from worker.judge.engine.sequences import rows_for, trimmed
+from worker.judge.engine.kv_cache import SequenceKV
+from worker.judge.engine.sequences import sequences_for
 from worker.judge.local.loading import Checkpoint
 
 CASES = 1_100
 TOLERANCE = 1e-4
 
 
-def branched(rng: Any, row: Row) -> Row:
+def branched(rng: Any, row: InputSequence) -> InputSequence:
     """The row with up to three branches behind it, asked about at a few of its tokens."""
     branches = tuple(text(rng, 9) for _ in range(rng.choice((0, 0, 1, 2, 3))))
     count = len(row.ids) + sum(len(branch) for branch in branches)
     asked = rng.sample(range(count), rng.randint(0, min(count, 12)))
     wanted = tuple(sorted({*asked, len(row.ids) - 1}))
-    return Row(row.ids, row.prefix, row.past, branches, row.picture, wanted)
+    return InputSequence(row.ids, row.prefix, row.past, branches, row.image, wanted)
 
 
-def known_before(engine: Engine, case: Case, rng: Any) -> OwnKV | None:
+def known_before(engine: Engine, case: Case, rng: Any) -> SequenceKV | None:
     """The first part of a context, computed apart: what an earlier pass or piece left behind."""
     context = case.context
     own = len(context) - context.policy
     if own <= 2 or rng.random() < 0.6:
         return None
-    (whole,) = rows_for([context], [None], engine.prefixes, engine.images)
+    (whole,) = sequences_for([context], [None], engine.prefixes, engine.images)
     end = rng.randint(1, own - 1)
-    picture = whole.picture
+    picture = whole.image
     if picture is not None and picture.start < end < picture.end:
         end = rng.choice((picture.start, picture.end))
     if end == 0:
         return None
     if picture is not None and end <= picture.start:
         picture = None
-    part = Row(whole.ids[:end], whole.prefix, picture=picture)
+    part = InputSequence(whole.ids[:end], whole.prefix, image=picture)
     kept = engine.forward.run([part], keep=[True]).kept[0]
     assert kept is not None
-    return trimmed(kept, engine.forward)
+    return kept.trimmed(engine.forward.weights)
 
 
-def largest_difference(model: Any, case: Case, row: Row, logits: torch.Tensor) -> float:
+def largest_difference(model: Any, case: Case, row: InputSequence, logits: torch.Tensor) -> float:
     """Between the row's logits and those of the whole context (and each branch) run alone."""
     trunk, worst, start = len(row.ids), 0.0, 0
     first = len(case.context) - trunk
@@ -92,7 +92,7 @@ def test_a_thousand_packed_cases_have_the_logits_of_whole_forwards(
         run = engine.engine(batch[0].adapter)
         known = [known_before(run, case, source.rng) for case in batch]
         contexts = [case.context for case in batch]
-        whole = rows_for(contexts, known, run.prefixes, run.images)
+        whole = sequences_for(contexts, known, run.prefixes, run.images)
         rows = [branched(source.rng, row) for row in whole]
         seen["mixed"] = max(seen["mixed"], len({id(row.prefix) for row in rows}))
         logits = run.forward.run(rows, keep=[source.rng.random() < 0.5 for _ in rows]).logits
@@ -102,7 +102,7 @@ def test_a_thousand_packed_cases_have_the_logits_of_whole_forwards(
             seen["short" if len(case.context) <= WINDOW else "long"] += 1
             seen["image"] += case.context.pixels is not None
             seen["gone on"] += row.past is not None
-            seen["image behind"] += row.past is not None and row.picture is not None
+            seen["image behind"] += row.past is not None and row.image is not None
             seen["branches"] += bool(row.branches)
     runs = [engine.engine(adapter) for adapter in adapters]
     seen["policy hits"] = sum(run.prefixes.hits for run in runs)
@@ -131,7 +131,7 @@ def test_fifty_policies_in_one_forward_are_fifty_forwards(
     contexts = [case.context for case in mixed]
     rows = [
         branched(source.rng, row)
-        for row in rows_for(contexts, [None] * len(mixed), run.prefixes, run.images)
+        for row in sequences_for(contexts, [None] * len(mixed), run.prefixes, run.images)
     ]
     logits = run.forward.run(rows).logits
     assert len(cases) == 50

@@ -16,11 +16,10 @@ from tests.support.engine_cases import WINDOW, Source, text
 from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, Undecided
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.kv_cache import OwnKV
-from worker.judge.engine.sequences import SLACK
+from worker.judge.engine.kv_cache import WINDOW_SLACK, SequenceKV
 from worker.judge.local.loading import Checkpoint
 from worker.judge.local.prompt import Prompter
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import Context
 from worker.policy.passes import make_rubric
 
@@ -28,11 +27,11 @@ Open = Callable[..., Awaitable[Any]]
 WAIT_S = 60.0
 
 
-def pieces_of(engine: EngineDevice, ask: Ask) -> tuple[Ask, list[OwnKV]]:
+def pieces_of(engine: EngineDevice, ask: ScoreRequest) -> tuple[ScoreRequest, list[SequenceKV]]:
     """The ask once only its rest is left, and what was known after every piece."""
     prefill = engine.prefill(None, ask)
     assert prefill is not None
-    known: list[OwnKV] = []
+    known: list[SequenceKV] = []
     while True:
         ready = prefill.step()
         past = prefill._past
@@ -54,7 +53,7 @@ def test_thirty_windows_in_pieces_are_read_as_in_one(
     ready, known = pieces_of(engine, case.ask(context=context))
     assert len(known) >= 30
     (got,) = engine.read(None, [ready])
-    assert isinstance(got, Reading)
+    assert isinstance(got, ScoreResult)
     alone = oracle.read_ask(plain, plain.model, case.ask(context=context))
     assert got.user.score == pytest.approx(alone.user.score, abs=1e-4)
     assert [c.name for c in got.categories] == [c.name for c in alone.categories]
@@ -69,8 +68,8 @@ def test_sliding_layers_keep_only_their_window_between_pieces(
     _, known = pieces_of(engine, source.case().ask(context=context))
     weights = engine.engine(None).forward.weights
     for past in known:
-        for layer, (key, value) in zip(weights.layers, past.layers, strict=True):
-            most = WINDOW - 1 + SLACK if layer.sliding else len(past.ids)
+        for layer, (key, value) in zip(weights.layers, past.kv.layers, strict=True):
+            most = WINDOW - 1 + WINDOW_SLACK if layer.sliding else len(past.ids)
             assert key.shape[1] == value.shape[1] <= most
             # A view would keep the whole piece's keys alive.
             assert not layer.sliding or key.untyped_storage().nbytes() <= most * key[:, 0].nbytes
@@ -89,11 +88,11 @@ async def test_a_long_event_does_not_hold_up_short_ones(open_rig: Open) -> None:
             done.append("piece")
             return self._inner.step()
 
-    def noted(adapter: str | None, ask: Ask) -> Any:
+    def noted(adapter: str | None, ask: ScoreRequest) -> Any:
         inner = prefill(adapter, ask)
         return None if inner is None else Noted(inner)
 
-    def before(asks: Sequence[Ask]) -> None:
+    def before(asks: Sequence[ScoreRequest]) -> None:
         done.append("batch")
 
     rig.device.prefill, rig.device.before = noted, before
@@ -171,7 +170,7 @@ async def test_a_long_policy_that_goes_live_does_not_hold_up_events(open_rig: Op
     live = asyncio.create_task(rig.judge.prepare(long))
     deadline = time.monotonic() + WAIT_S
     async with asyncio.timeout(WAIT_S):
-        while not (queue._chores and queue.waiting() >= 8):
+        while not (queue._operations and queue.waiting() >= 8):
             assert time.monotonic() < deadline, "they never queued"
             await asyncio.sleep(0.01)
         engine.forward.run = noted

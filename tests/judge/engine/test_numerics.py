@@ -16,7 +16,7 @@ from worker.settings import JudgeSettings
 
 KINDS = ("builtin", "suppressed", "taxonomy", "policy", "response", "image", "folded")
 EACH = 60
-BARS = {"bfloat16": 0.995, "int8": 0.99, "int8 bfloat16": 0.99, "weights8": 0.99, "fp8": 0.99}
+BARS = {"bfloat16": 0.995, "int8": 0.99, "int8 bfloat16": 0.99, "w8a16": 0.99, "fp8": 0.99}
 """Least share of cases whose labels agree; what cannot be decided in one of both does not."""
 SETTINGS: dict[str, dict[str, str]] = {
     "bfloat16": {"dtype": "bfloat16"},

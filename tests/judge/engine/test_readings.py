@@ -11,7 +11,7 @@ from tests.support.engine_cases import WINDOW, Case, Source
 from worker.errors import Undecided
 from worker.judge.engine.device import EngineDevice
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judgement import ThinkPlan
 
 CASES = 1_000
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 ALWAYS = ThinkPlan(when="always")
 
 
-def read(engine: EngineDevice, adapter: str | None, asks: list[Ask]) -> list[Reading]:
+def read(engine: EngineDevice, adapter: str | None, asks: list[ScoreRequest]) -> list[ScoreResult]:
     """What the scheduler does: long contexts piece by piece, then everything in one read."""
     ready = []
     for ask in asks:
@@ -32,12 +32,12 @@ def read(engine: EngineDevice, adapter: str | None, asks: list[Ask]) -> list[Rea
     return [whole(each) for each in engine.read(adapter, ready)]
 
 
-def whole(reading: Reading | Undecided) -> Reading:
-    assert isinstance(reading, Reading)
+def whole(reading: ScoreResult | Undecided) -> ScoreResult:
+    assert isinstance(reading, ScoreResult)
     return reading
 
 
-def difference(got: Reading, alone: Reading) -> float:
+def difference(got: ScoreResult, alone: ScoreResult) -> float:
     """The largest difference of their scores; what is no score has to be equal."""
     assert (got.response is None) == (alone.response is None)
     assert got.user.label == alone.user.label
@@ -74,12 +74,12 @@ def test_a_thousand_cases_get_the_verdicts_categories_and_scores_of_the_plain_mo
         seen["pieces"] += sum(engine.prefill(adapter, ask) is not None for ask in asks)
         readings = read(engine, adapter, asks)
         again = [
-            (case, case.ask(context=case.thinking, row=reading.row))
+            (case, case.ask(context=case.thinking, known=reading.known))
             for case, reading in zip(batch, readings, strict=True)
             if source.rng.random() < 0.5
         ]
         thought = read(engine, adapter, [ask for _, ask in again])
-        pairs: list[tuple[Case, Ask, Reading]] = [
+        pairs: list[tuple[Case, ScoreRequest, ScoreResult]] = [
             *zip(batch, asks, readings, strict=True),
             *((case, ask, got) for (case, ask), got in zip(again, thought, strict=True)),
         ]

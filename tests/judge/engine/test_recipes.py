@@ -17,11 +17,11 @@ from transformers import DynamicCache
 from tests.support import oracle
 from tests.support.engine_cases import IMAGE, WINDOW, picture, text
 from worker.errors import Undecided
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.device import EngineDevice
-from worker.judge.engine.sequences import rows_for
+from worker.judge.engine.sequences import sequences_for
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import Context
 
 EXACT = 1e-4
@@ -57,9 +57,10 @@ def padded_left(contexts: list[Context]) -> tuple[torch.Tensor, torch.Tensor]:
 def last_of_each(engine: EngineDevice, contexts: list[Context]) -> list[torch.Tensor]:
     """The engine's logits of every context's last token, all in one forward."""
     run = engine.engine(None)
-    rows = rows_for(contexts, [None] * len(contexts), run.prefixes, run.images)
+    rows = sequences_for(contexts, [None] * len(contexts), run.prefixes, run.images)
     asked = [
-        Row(row.ids, row.prefix, picture=row.picture, wanted=(len(row.ids) - 1,)) for row in rows
+        InputSequence(row.ids, row.prefix, image=row.image, wanted=(len(row.ids) - 1,))
+        for row in rows
     ]
     return [logits[0] for logits in run.forward.run(asked).logits]
 
@@ -70,13 +71,13 @@ def off(logits: torch.Tensor, model: Any, context: Context) -> float:
 
 def traces(engine: EngineDevice, contexts: list[Context], budget: int) -> list[list[int]]:
     """What the engine's THINK lane writes behind each context."""
-    lane = engine.traces(None)
-    numbers = lane.add([TraceAsk(context, budget) for context in contexts])
-    found: dict[int, Trace | Undecided] = {}
+    lane = engine.reasoning(None)
+    numbers = lane.add([ReasoningRequest(context, budget) for context in contexts])
+    found: dict[int, ReasoningResult | Undecided] = {}
     while lane.active:
         found.update(lane.step())
     written = [found[number] for number in numbers]
-    return [list(each.ids) for each in written if isinstance(each, Trace)]
+    return [list(each.ids) for each in written if isinstance(each, ReasoningResult)]
 
 
 def texts(rng: random.Random, policy: int, lengths: tuple[int, ...]) -> list[Context]:
@@ -200,7 +201,7 @@ def test_one_policys_keys_under_another_adapter(
     assert off(recipe, other, context) > WRONG
     for adapter in adapters:
         run = engine.engine(adapter)
-        (row,) = rows_for([context], [None], run.prefixes, run.images)
-        asked = Row(row.ids, row.prefix, wanted=(len(row.ids) - 1,))
+        (row,) = sequences_for([context], [None], run.prefixes, run.images)
+        asked = InputSequence(row.ids, row.prefix, wanted=(len(row.ids) - 1,))
         (logits,) = run.forward.run([asked]).logits
         assert off(logits[0], plain_models[adapter], context) <= EXACT

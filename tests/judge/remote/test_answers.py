@@ -20,14 +20,14 @@ STOCK = builtin_rubric(())
 USER = token("User Safety:")
 SAFE = token(" safe", 0.98, {" unsafe": 0.01})
 UNSAFE = token(" unsafe", 0.9, {" safe": 0.1})
-Ask = Callable[..., Awaitable[Judgement]]
+ScoreRequest = Callable[..., Awaitable[Judgement]]
 
 
 @pytest.fixture
 def ask(
     serve: Callable[..., Awaitable[OpenAIServer]],
     judge_of: Callable[..., Awaitable[RemoteJudge]],
-) -> Ask:
+) -> ScoreRequest:
     """Judges one event whose answer is written by hand; every other question gets a good one."""
 
     async def ask(
@@ -64,13 +64,13 @@ async def refusal(asked: Awaitable[Judgement]) -> UndecidedReason:
     return caught.value.reason
 
 
-async def test_the_score_is_the_share_of_unsafe_in_both_labels(ask: Ask) -> None:
+async def test_the_score_is_the_share_of_unsafe_in_both_labels(ask: ScoreRequest) -> None:
     judged = await ask(USER, token(" safe", 0.6, {" unsafe": 0.2, " maybe": 0.2}))
     assert judged.user.label == "safe"
     assert judged.user.score == pytest.approx(0.25)
 
 
-async def test_each_side_has_its_own_score(ask: Ask) -> None:
+async def test_each_side_has_its_own_score(ask: ScoreRequest) -> None:
     response = (token("\n"), token("Response Safety:"), token(" unsafe", 0.8, {" safe": 0.2}))
     line = (token("\nSafety Categories:"), token(" Violence", 0.9, {" Threat": 0.05}))
     judged = await ask(USER, SAFE, *response, *line, response="an answer")
@@ -97,33 +97,33 @@ async def test_each_side_has_its_own_score(ask: Ask) -> None:
     ],
 )
 async def test_labels_are_scored_however_they_are_cut_into_tokens(
-    ask: Ask, tokens: list[WrittenToken]
+    ask: ScoreRequest, tokens: list[WrittenToken]
 ) -> None:
     """Tokenizers differ; P(unsafe) does not."""
     judged = await ask(*tokens)
     assert judged.user.score == pytest.approx(0.3, abs=0.005)
 
 
-async def test_a_label_that_is_not_listed_gets_the_most_it_can_have(ask: Ask) -> None:
+async def test_a_label_that_is_not_listed_gets_the_most_it_can_have(ask: ScoreRequest) -> None:
     """``unsafe`` below twenty alternatives may be as likely as the last of them, and no more."""
     others = {f"word{n}": 0.001 for n in range(10)}
     judged = await ask(USER, token(" safe", 0.97, others))
     assert judged.user.score == pytest.approx(0.001 / 0.971)
 
 
-async def test_words_that_only_begin_like_a_label_do_not_count(ask: Ask) -> None:
+async def test_words_that_only_begin_like_a_label_do_not_count(ask: ScoreRequest) -> None:
     judged = await ask(USER, token(" safe", 0.6, {" unsafely": 0.3, " unsafe": 0.1}))
     assert judged.user.score == pytest.approx(0.1 / 0.7)
 
 
-async def test_a_name_scores_the_product_of_its_tokens(ask: Ask) -> None:
+async def test_a_name_scores_the_product_of_its_tokens(ask: ScoreRequest) -> None:
     names = (token(" PII", 0.8), token("/Privacy", 0.5), token(",", 0.7), token(" Threat", 0.4))
     judged = await ask(USER, UNSAFE, token("\nSafety Categories:"), *names)
     assert [each.name for each in judged.categories] == ["PII/Privacy", "Threat"]
     assert [each.score for each in judged.categories] == pytest.approx([0.4, 0.4])
 
 
-async def test_letters_of_several_bytes_may_be_cut_between_tokens(ask: Ask) -> None:
+async def test_letters_of_several_bytes_may_be_cut_between_tokens(ask: ScoreRequest) -> None:
     """Byte tokens spell no text alone; their bytes do."""
     cut = [[0xC3], [0xA9]]
 
@@ -160,23 +160,23 @@ async def test_letters_of_several_bytes_may_be_cut_between_tokens(ask: Ask) -> N
         "safe",
     ],
 )
-async def test_prose_in_place_of_labels_is_undecided(ask: Ask, text: str) -> None:
+async def test_prose_in_place_of_labels_is_undecided(ask: ScoreRequest, text: str) -> None:
     """Every malformed output known of the model is undecided, and none of them is safe."""
     asked = ask(token(text, 0.9, {" safe": 0.1}))
     assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_response_without_a_label_is_undecided(ask: Ask) -> None:
+async def test_a_response_without_a_label_is_undecided(ask: ScoreRequest) -> None:
     asked = ask(USER, SAFE, response="an answer")
     assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_label_for_a_response_nobody_sent_is_passed_over(ask: Ask) -> None:
+async def test_a_label_for_a_response_nobody_sent_is_passed_over(ask: ScoreRequest) -> None:
     judged = await ask(USER, SAFE, token("\nResponse Safety:"), UNSAFE)
     assert (judged.user.label, judged.response) == ("safe", None)
 
 
-async def test_a_category_behind_a_safe_label_changes_nothing(ask: Ask) -> None:
+async def test_a_category_behind_a_safe_label_changes_nothing(ask: ScoreRequest) -> None:
     judged = await ask(USER, SAFE, token("\nSafety Categories: Needs Caution"))
     assert (judged.user.label, judged.categories) == ("safe", ())
 
@@ -223,7 +223,7 @@ def _other_likelier(body: Body) -> None:
     ],
 )
 async def test_an_answer_whose_score_cannot_be_known_is_undecided(
-    ask: Ask, change: Callable[[Body], None]
+    ask: ScoreRequest, change: Callable[[Body], None]
 ) -> None:
     """A label alone is no verdict: there is no score to hold against a threshold."""
     asked = ask(USER, SAFE, fault=Fault(change=change))
@@ -231,12 +231,12 @@ async def test_an_answer_whose_score_cannot_be_known_is_undecided(
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"{", b"[]", b'{"choices": 3}', b"\xff\xfe"])
-async def test_a_body_that_is_no_completion_is_undecided(ask: Ask, raw: bytes) -> None:
+async def test_a_body_that_is_no_completion_is_undecided(ask: ScoreRequest, raw: bytes) -> None:
     assert await refusal(ask(USER, SAFE, fault=Fault(raw=raw))) is UndecidedReason.MALFORMED_OUTPUT
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "0.7"])
-async def test_numbers_that_are_no_logprobs_are_undecided(ask: Ask, value: str) -> None:
+async def test_numbers_that_are_no_logprobs_are_undecided(ask: ScoreRequest, value: str) -> None:
     completion = {
         "choices": [
             {
@@ -250,12 +250,12 @@ async def test_numbers_that_are_no_logprobs_are_undecided(ask: Ask, value: str) 
     assert reason in (UndecidedReason.MALFORMED_OUTPUT, UndecidedReason.NOT_FINITE)
 
 
-async def test_an_answer_cut_off_before_its_label_is_undecided(ask: Ask) -> None:
+async def test_an_answer_cut_off_before_its_label_is_undecided(ask: ScoreRequest) -> None:
     asked = ask(USER, finish="length")
     assert await refusal(asked) is UndecidedReason.MALFORMED_OUTPUT
 
 
-async def test_a_category_line_that_was_cut_off_is_never_complete(ask: Ask) -> None:
+async def test_a_category_line_that_was_cut_off_is_never_complete(ask: ScoreRequest) -> None:
     """So suppression clears nothing for it: a category may be missing."""
     line = token("\nSafety Categories: Violence")
     judged = await ask(USER, UNSAFE, line, finish="length")
@@ -263,7 +263,7 @@ async def test_a_category_line_that_was_cut_off_is_never_complete(ask: Ask) -> N
     assert not judged.categories_complete
 
 
-async def test_a_servers_own_filter_makes_the_event_undecided(ask: Ask) -> None:
+async def test_a_servers_own_filter_makes_the_event_undecided(ask: ScoreRequest) -> None:
     def filtered(body: Body) -> None:
         body["choices"][0].update(finish_reason="content_filter", message={"content": ""})
 
@@ -271,7 +271,7 @@ async def test_a_servers_own_filter_makes_the_event_undecided(ask: Ask) -> None:
     assert reason is UndecidedReason.JUDGE_REJECTED
 
 
-async def test_unsafe_without_a_category_is_unsafe_and_never_cleared(ask: Ask) -> None:
+async def test_unsafe_without_a_category_is_unsafe_and_never_cleared(ask: ScoreRequest) -> None:
     judged = await ask(USER, UNSAFE)
     assert judged.user.label == "unsafe"
     assert judged.categories == ()

@@ -168,3 +168,12 @@ async def test_without_a_tokenizer_a_name_that_might_be_the_floors_clears_nothin
     judged = await ask({frozenset(): first}, blind=True)
     assert not judged.categories_complete
     assert judged.floor_score < FLOOR_THRESHOLD
+
+
+async def test_unsafe_without_a_category_line_says_that_the_floor_was_not_asked(ask: Ask) -> None:
+    """So that a stricter threshold gives no milder action than a lax one: it is held for it."""
+    judged = await ask({frozenset(): (USER, unsafe(0.95))}, blind=True)
+    assert judged.user.label == "unsafe"
+    assert not judged.floor_asked
+    named = (USER, unsafe(0.95), LINE, token(" Profanity", 0.999, {" Threat": 0.0001}))
+    assert (await ask({frozenset(): named}, blind=True)).floor_asked

@@ -72,12 +72,8 @@ async def test_a_trace_in_a_field_of_its_own_is_a_trace(serve: Serve, judge_of: 
         ((*TRACE,), SkippedReasoning.FAILED),
         ((*TRACE, token("I think it is fine.")), SkippedReasoning.FAILED),
         ((*TRACE[:1], *[token(" so")] * 60, TRACE[3], USER, SAFE), SkippedReasoning.UNCLOSED),
-        (
-            (*TRACE[:1], token("The user message is unsafe."), TRACE[3], USER, SAFE),
-            SkippedReasoning.CONTRADICTORY,
-        ),
     ],
-    ids=["ignored", "empty", "unclosed", "no verdict", "prose", "over budget", "contradictory"],
+    ids=["ignored", "empty", "unclosed", "no verdict", "prose", "over budget"],
 )
 async def test_a_trace_that_does_not_count_says_why(
     serve: Serve, judge_of: JudgeOf, tokens: tuple[WrittenToken, ...], skipped: SkippedReasoning

@@ -49,7 +49,7 @@ _ANSWER: dict[str, Any] = {
     "attempts": 1,
     "policy": {"name": "bench", "version": 1, "sha256": "0" * 64},
     "model": {
-        "id": "scripted",
+        "id": "demonstration/scripted",
         "revision": "0" * 64,
         "adapter": None,
         "template_sha256": "0" * 64,

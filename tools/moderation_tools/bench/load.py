@@ -29,7 +29,7 @@ def bench_settings(bootstrap_servers: str, name: str) -> Settings:
             "shadow": f"bench.{name}.shadow",
             "partitions": PARTITIONS,
         },
-        judge={"backend": "scripted"},
+        judge={"backend": "scripted", "allow_demonstration": True},
         store={"backend": "directory", "directory": "."},
     )
 

@@ -12,8 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from worker.accounting.event_log import canonical_line, log_event
@@ -21,11 +19,17 @@ from worker.contracts.verdict import ModelRef, PolicyRef, SideVerdict, SourceRef
 from worker.records import Header, Record
 from worker.settings import Telemetry as TelemetrySettings
 from worker.telemetry import instruments
-from worker.telemetry.event_span import event_span, finished_span, kept_context, shared_span
+from worker.telemetry.export import configure
 from worker.telemetry.logs import JsonFormatter
 from worker.telemetry.names import Attribute, Span
-from worker.telemetry.providers import configure
-from worker.telemetry.spans import stage, tracer
+from worker.telemetry.tracing import (
+    event_span,
+    finished_span,
+    kept_context,
+    shared_span,
+    stage,
+    tracer,
+)
 
 ROUNDS = 7
 EVENTS = 1000
@@ -34,7 +38,6 @@ SPANS = "all spans, no producer context"
 SPANS_TRACED = "all spans, producer context not kept"
 SDK_SPAN = "for comparison: one span of the SDK"
 METRICS = "three measurements"
-SDK_METRICS = "for comparison: three measurements of the SDK"
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
@@ -121,14 +124,6 @@ def measure(sample_ratio: float = 0.0) -> dict[str, float]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    provider = MeterProvider(metric_readers=[InMemoryMetricReader()])
-    meter = provider.get_meter("bench")
-    counter, histogram = meter.create_counter("c"), meter.create_histogram("h")
-
-    def sdk_measurements() -> None:
-        counter.add(1, LABELS)
-        histogram.record(0.006, LABELS)
-        histogram.record(0.001)
 
     try:
         return cheapest(
@@ -137,16 +132,13 @@ def measure(sample_ratio: float = 0.0) -> dict[str, float]:
                 SPANS_TRACED: lambda: spans(traced),
                 SDK_SPAN: lambda: tracer.start_span(Span.CONSUME),
                 METRICS: measurements,
-                SDK_METRICS: sdk_measurements,
                 "canonical line, built": lambda: canonical_line(judged),
                 "canonical line, written": lambda: log_event(judged, logger=logger),
             }
         )
     finally:
         logger.removeHandler(handler)
-        provider.shutdown()
         telemetry.shutdown()
-        instruments.clear()
 
 
 def main() -> None:

@@ -12,15 +12,16 @@ would have met, whichever label the user gets.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from worker.errors import Undecided
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.image_embeddings import ImageEmbeddings
-from worker.judge.engine.prefix_cache import ImageKeys, Prefixes
-from worker.judge.engine.sequences import ComputedRows, rows_for
+from worker.judge.engine.prefix_cache import ImageKVCache, PrefixCache
+from worker.judge.engine.sequences import ComputedSequences, sequences_for
 from worker.judge.local.label_scores import (
     MIN_CONSTANT,
     AnswerTokens,
@@ -30,19 +31,19 @@ from worker.judge.local.label_scores import (
     known,
     not_finite,
 )
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.telemetry import instruments
 
 
-class LabelTree(Labels):
-    """Implements ``scoring.Labelling`` with the packed forward."""
+class BranchScorer(Labels):
+    """Implements ``batch_scoring.Labelling`` with the packed forward."""
 
     def __init__(
         self,
         forward: Forward,
-        prefixes: Prefixes,
+        prefixes: PrefixCache,
         images: ImageEmbeddings,
-        image_keys: ImageKeys,
+        image_keys: ImageKVCache,
         answer: AnswerTokens,
         tokenizer: Any,
         *,
@@ -53,46 +54,48 @@ class LabelTree(Labels):
         self._images, self._image_keys = images, image_keys
         self._branches = tuple((label, *answer.response) for label in (answer.safe, answer.unsafe))
 
-    def label(self, asks: Sequence[Ask]) -> tuple[ComputedRows, list[Sides | Undecided]]:
-        rows = self._rows(asks)
-        forwarded = self._forward.run(rows, keep=[True] * len(rows))
+    def label(
+        self, requests: Sequence[ScoreRequest]
+    ) -> tuple[ComputedSequences, list[Sides | Undecided]]:
+        sequences = self._sequences(requests)
+        forwarded = self._forward.run(sequences, keep=[True] * len(sequences))
         results: list[Sides | Undecided | None] = []
         written: list[int] = []
         found = self._chances(forwarded.logits)
-        for index, (ask, chances) in enumerate(zip(asks, found, strict=True)):
-            sides = self._sides(ask, chances)
+        for index, (request, chances) in enumerate(zip(requests, found, strict=True)):
+            sides = self._sides(request, chances)
             if sides is None:
                 written.append(index)
             results.append(sides)
         kept = [each for each in forwarded.kept if each is not None]
-        for ask, row, own in zip(asks, rows, kept, strict=True):
-            if row.past is None:
-                self._image_keys.keep(ask.context, own)
-        computed = ComputedRows(self._forward, kept)
+        for request, each, own in zip(requests, sequences, kept, strict=True):
+            if each.past is None:
+                self._image_keys.keep(request.context, own)
+        computed = ComputedSequences(self._forward, kept)
         if written:
             instruments.answers_written.add(len(written))
-            self._write(computed, asks, written, results)
+            self._write(computed, requests, written, results)
         return computed, [known(result) for result in results]
 
-    def _rows(self, asks: Sequence[Ask]) -> list[Row]:
-        answer, rows = self._answer, []
-        whole = rows_for(
-            [ask.context for ask in asks],
-            [ask.row or self._image_keys.find(ask.context) for ask in asks],
+    def _sequences(self, requests: Sequence[ScoreRequest]) -> list[InputSequence]:
+        answer, sequences = self._answer, []
+        whole = sequences_for(
+            [request.context for request in requests],
+            [request.known or self._image_keys.find(request.context) for request in requests],
             self._prefixes,
             self._images,
             tail=answer.user,
         )
-        for ask, row in zip(asks, whole, strict=True):
-            trunk = len(row.ids)
+        for request, each in zip(requests, whole, strict=True):
+            trunk = len(each.ids)
             # The token in front of the tail predicts the tail's first.
             wanted = list(range(trunk - len(answer.user) - 1, trunk))
-            branches = self._branches if ask.response else ()
+            branches = self._branches if request.response else ()
             wanted += range(trunk, trunk + sum(len(branch) for branch in branches))
-            rows.append(Row(row.ids, row.prefix, row.past, branches, row.picture, tuple(wanted)))
-        return rows
+            sequences.append(dataclasses.replace(each, branches=branches, wanted=tuple(wanted)))
+        return sequences
 
-    def _sides(self, ask: Ask, chances: list[Chances]) -> Sides | Undecided | None:
+    def _sides(self, request: ScoreRequest, chances: list[Chances]) -> Sides | Undecided | None:
         """Both labels; None where the constant text is improbable, so that it must be written."""
         answer = self._answer
         stem = len(answer.user) + 1
@@ -101,7 +104,7 @@ class LabelTree(Labels):
             return not_finite()
         if user[1] < self._min_constant:
             return None
-        if not ask.response:
+        if not request.response:
             return Sides(user[0], None)
         length = len(answer.response) + 1
         start = stem + (length if user[0].label == "unsafe" else 0)

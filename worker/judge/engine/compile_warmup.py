@@ -1,4 +1,4 @@
-"""``judge.compile`` made ready: every graph that traffic needs is there before the first event.
+"""Compile warm-up: every graph of ``judge.compile`` that traffic needs, before the first event.
 
 Inductor makes one graph of a layer's half for any number of tokens, and another for a single token,
 which is what a decoding step of one event is. Met in traffic, each would hold everybody up for as
@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 
 from worker.errors import ConfigurationError
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.forward import Forward
 
 SIZES = (40, 5, 1)
 """Tokens in a forward: many, so few that CUDA's int8 product is padded, and one."""
 
 
-def fuse(forward: Forward) -> None:
+def compile_ahead(forward: Forward) -> None:
     """Compile both halves of a layer; blocking, for as long as it takes.
 
     Raises:
@@ -25,7 +25,7 @@ def fuse(forward: Forward) -> None:
     """
     try:
         for count in SIZES:
-            forward.run([Row(ids=(0,) * count, wanted=(count - 1,))])
+            forward.run([InputSequence(ids=(0,) * count, wanted=(count - 1,))])
     except (torch._dynamo.exc.TorchDynamoException, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ConfigurationError(

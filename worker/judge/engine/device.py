@@ -6,23 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from worker.clock import Clock
 from worker.errors import Undecided
-from worker.judge.engine.branch_scorer import LabelTree
-from worker.judge.engine.chunked_prefill import LongContext
-from worker.judge.engine.compile_warmup import fuse, graphs
+from worker.judge.engine.backends import choose, make
+from worker.judge.engine.branch_scorer import BranchScorer
+from worker.judge.engine.chunked_prefill import ChunkedPrefill
+from worker.judge.engine.compile_warmup import compile_ahead, graphs
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.image_embeddings import ImageEmbeddings
 from worker.judge.engine.model import TextWeights
-from worker.judge.engine.prefix_cache import ImageKeys, Prefixes
-from worker.judge.engine.quantization import maker
-from worker.judge.engine.reasoning import PackedTraces
+from worker.judge.engine.prefix_cache import ImageKVCache, PrefixCache
+from worker.judge.engine.quantization import quantizer, refuse_unsupported
+from worker.judge.engine.reasoning import ReasoningBatch
 from worker.judge.local.batch_scoring import Reader
 from worker.judge.local.category_decoding import Namer
 from worker.judge.local.device import Fault, fault_of, recovers
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.reasoning import TraceRules
+from worker.judge.local.reasoning import ReasoningRules
 from worker.judge.local.replicas import Replicas
-from worker.judge.local.requests import Ask, Reading, TraceAsk
+from worker.judge.local.requests import ReasoningRequest, ScoreRequest, ScoreResult
 from worker.judge.statistics import Kept
 from worker.settings import JudgeSettings
 from worker.telemetry import instruments
@@ -41,13 +42,16 @@ class Engine:
     ) -> None:
         answer, tokenizer = checkpoint.answer, checkpoint.tokenizer
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
-        weights = TextWeights(model, maker(settings.numerics, checkpoint.model.device))
-        self.forward = Forward(weights, compiled=settings.compile)
-        self.prefixes = Prefixes(self.forward, settings.prefix_bytes)
+        device, dtype = checkpoint.model.device, checkpoint.model.dtype
+        refuse_unsupported(settings.numerics, device)
+        weights = TextWeights(model, quantizer(settings.numerics, device, dtype))
+        name = choose(settings.attention, device)
+        self.forward = Forward(weights, make(name, weights, compiled=settings.compile))
+        self.prefixes = PrefixCache(self.forward, settings.prefix_bytes)
         self.images = ImageEmbeddings(model, settings.image_bytes)
-        self.image_keys = ImageKeys(self.prefixes, settings.image_keys_bytes)
-        self.rules = TraceRules(answer, tokenizer)
-        tree = LabelTree(
+        self.image_keys = ImageKVCache(self.prefixes, settings.image_keys_bytes)
+        self.rules = ReasoningRules(answer, tokenizer)
+        tree = BranchScorer(
             self.forward, self.prefixes, self.images, self.image_keys, answer, tokenizer,
             min_constant=min_constant,
         )  # fmt: skip
@@ -66,12 +70,12 @@ class Engine:
             instruments.reuse.add(kept.misses, {**labels, Attribute.RESULT: "miss"})
             kept.hits = kept.misses = 0
 
-    def _split(self, asks: Sequence[Ask]) -> Iterable[list[int]]:
-        """Asks in their order, cut where rows or computed tokens reach the limits of a forward."""
+    def _split(self, requests: Sequence[ScoreRequest]) -> Iterable[list[int]]:
+        """Requests in their order, cut where a forward's sequences or computed tokens are full."""
         part: list[int] = []
         tokens = 0
-        for index, ask in enumerate(asks):
-            own = cost(ask)
+        for index, request in enumerate(requests):
+            own = cost(request)
             if part and (len(part) == self._limits.rows or tokens + own > self._limits.tokens):
                 yield part
                 part, tokens = [], 0
@@ -110,13 +114,13 @@ class EngineDevice:
             self._engines[adapter] = found
         return found
 
-    def cost(self, ask: Ask) -> int:
-        return cost(ask)
+    def cost(self, request: ScoreRequest) -> int:
+        return cost(request)
 
-    def fuse(self, clock: Clock) -> None:
+    def compile_ahead(self, clock: Clock) -> None:
         """Compile what every adapter's engine shares, before the device is served."""
         began = clock.monotonic()
-        fuse(self.engine(None).forward)
+        compile_ahead(self.engine(None).forward)
         self._compile_s = clock.monotonic() - began
         instruments.graphs.watch(lambda: [(graphs(), {})])
 
@@ -146,26 +150,28 @@ class EngineDevice:
         }
         return [(size, {Attribute.KIND: kind}) for kind, size in sizes.items()]
 
-    def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+    def read(
+        self, adapter: str | None, requests: Sequence[ScoreRequest]
+    ) -> list[ScoreResult | Undecided]:
         engine = self.engine(adapter)
         try:
-            return engine.reader.read(asks)
+            return engine.reader.read(requests)
         finally:
             engine.account()
 
-    def prefill(self, adapter: str | None, ask: Ask) -> LongContext | None:
-        piece = self._settings.prefill_tokens
-        if cost(ask) <= piece:
+    def prefill(self, adapter: str | None, request: ScoreRequest) -> ChunkedPrefill | None:
+        chunk = self._settings.prefill_tokens
+        if cost(request) <= chunk:
             return None
         engine = self.engine(adapter)
-        return LongContext(engine.forward, engine.prefixes, engine.images, ask, piece)
+        return ChunkedPrefill(engine.forward, engine.prefixes, engine.images, request, chunk)
 
     def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
         return self.engine(adapter).prefixes.pinning(tuple(prefix))
 
-    def traces(self, adapter: str | None) -> PackedTraces:
+    def reasoning(self, adapter: str | None) -> ReasoningBatch:
         engine = self.engine(adapter)
-        return PackedTraces(engine.forward, engine.prefixes, engine.images, engine.rules)
+        return ReasoningBatch(engine.forward, engine.prefixes, engine.images, engine.rules)
 
     def fault(self, error: Exception) -> Fault:
         return fault_of(error)
@@ -174,9 +180,11 @@ class EngineDevice:
         return recovers(self._checkpoint.model.device)
 
 
-def cost(ask: Ask | TraceAsk) -> int:
-    """Tokens that an ask takes room for: its own, without those that an earlier pass left. Those of
-    an image that is known are counted, since its keys are in the batch all the same."""
-    known = len(ask.row.ids) if ask.row is not None else 0
-    own: int = len(ask.context) - ask.context.policy
+def cost(request: ScoreRequest | ReasoningRequest) -> int:
+    """Tokens that a request takes room for: its own, without those that an earlier pass left.
+
+    Those of an image that is known are counted, since its keys are in the batch all the same.
+    """
+    known = len(request.known.ids) if request.known is not None else 0
+    own: int = len(request.context) - request.context.policy
     return max(own - known, 1)

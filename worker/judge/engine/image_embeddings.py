@@ -10,7 +10,7 @@ import torch
 
 from worker.judge.reference.decode import Context
 
-BATCH = 16
+TOWER_BATCH = 16
 """Images in one forward of the vision tower."""
 
 
@@ -46,8 +46,8 @@ class ImageEmbeddings:
                 found[place] = kept
                 self.hits += 1
         places = list(fresh.values())
-        for start in range(0, len(places), BATCH):
-            batch = places[start : start + BATCH]
+        for start in range(0, len(places), TOWER_BATCH):
+            batch = places[start : start + TOWER_BATCH]
             pixels = torch.cat([contexts[same[0]].pixels for same in batch])  # type: ignore[misc]
             outputs = self._model.model.get_image_features(pixels.to(self._model.device))
             for same, embedding in zip(batch, outputs.pooler_output, strict=True):

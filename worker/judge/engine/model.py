@@ -1,10 +1,8 @@
-"""The text model's weights, layer by layer, and the halves of a layer around its attention.
+"""The text model's weights as the engine multiplies with them, layer by layer.
 
-``x`` holds one row a token, packed: there is no padding here, so nothing is computed for it::
-
-    q, k, v = before(x);   a = attention(q, k, v);   x' = after(x, a)
-
-They take every weight as an argument, so one compiled graph serves all layers.
+Projections that read the same input are one matrix: ``qkv`` and ``gate_up``. In the model's own
+numerics its modules are re-pointed at slices of it, so fusing takes no memory and the plain model
+still works; in others they are emptied, and only the engine can run it.
 """
 
 from __future__ import annotations
@@ -15,13 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.judge.engine.quantization import MakeMatrix, Matrix, multiply
-
-# The text model's weights as the engine multiplies with them, layer by layer.
-#
-# Projections that read the same input are one matrix: ``qkv`` and ``gate_up``. In the model's own
-# numerics its modules are re-pointed at slices of it, so fusing takes no memory and the plain model
-# still works; in others they are emptied, and only the engine can run it.
+from worker.judge.engine.quantization import Linear, MakeLinear, quantizer
 
 
 @dataclass(frozen=True)
@@ -42,10 +34,14 @@ class Layer:
 
     sliding: bool
     norms: Norms
-    qkv: Matrix
-    out: Matrix
-    gate_up: Matrix
-    down: Matrix
+    qkv: Linear
+    out: Linear
+    gate_up: Linear
+    down: Linear
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Shape:
 class TextWeights:
     """A loaded Gemma 3's text model, ready for the engine (see above for what becomes of it)."""
 
-    def __init__(self, model: Any, make: MakeMatrix = Matrix) -> None:
+    def __init__(self, model: Any, make: MakeLinear | None = None) -> None:
         text = model.model.language_model
         config = text.config
         self.shape = Shape(
@@ -93,13 +89,21 @@ class TextWeights:
         self.head: nn.Module = model.lm_head
         self.final_norm = _gain(text.norm)
         self._rotary = text.rotary_emb
+        make = make or quantizer("model", self.device, self.dtype)
         self.layers = [_layer(layer, make) for layer in text.layers]
+        self.sliding = [layer.sliding for layer in self.layers]
+
+    def gain_behind(self, layer: int) -> torch.Tensor:
+        """Of the norm behind a layer: in front of the next, or the final one."""
+        if layer + 1 == len(self.layers):
+            return self.final_norm
+        return self.layers[layer + 1].norms.attention_in
 
     def rotations(self, positions: torch.Tensor) -> dict[bool, tuple[torch.Tensor, torch.Tensor]]:
         """Cosines and sines (tokens, head_dim) at ``positions``, for full and sliding layers."""
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         tables = {}
-        for sliding in {layer.sliding for layer in self.layers}:
+        for sliding in set(self.sliding):
             kind = "sliding_attention" if sliding else "full_attention"
             cos, sin = self._rotary(like, positions[None], kind)
             tables[sliding] = (cos[0], sin[0])
@@ -111,7 +115,7 @@ def _gain(norm: Any) -> torch.Tensor:
     return gain
 
 
-def _layer(layer: Any, make: MakeMatrix) -> Layer:
+def _layer(layer: Any, make: MakeLinear) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
         sliding=attention.is_sliding,
@@ -123,78 +127,23 @@ def _layer(layer: Any, make: MakeMatrix) -> Layer:
             mlp_in=_gain(layer.pre_feedforward_layernorm),
             mlp_out=_gain(layer.post_feedforward_layernorm),
         ),
-        qkv=_matrix(make, attention.q_proj, attention.k_proj, attention.v_proj),
-        out=_matrix(make, attention.o_proj),
-        gate_up=_matrix(make, mlp.gate_proj, mlp.up_proj),
-        down=_matrix(make, mlp.down_proj),
+        qkv=_linear(make, attention.q_proj, attention.k_proj, attention.v_proj),
+        out=_linear(make, attention.o_proj),
+        gate_up=_linear(make, mlp.gate_proj, mlp.up_proj),
+        down=_linear(make, mlp.down_proj),
     )
 
 
-def _matrix(make: MakeMatrix, *projections: nn.Linear) -> Matrix:
-    """One matrix over all projections, whose weights become slices of it or empty."""
+def _linear(make: MakeLinear, *projections: nn.Linear) -> Linear:
+    """One product over all projections, whose weights become slices of it or empty."""
     weights = [projection.weight.detach() for projection in projections]
     whole = torch.cat(weights) if len(weights) > 1 else weights[0]
-    matrix = make(whole)
-    shared = matrix.weight.data_ptr() == whole.data_ptr()
+    linear = make(whole)
+    shared = linear.weight is whole
     start = 0
     for projection, weight in zip(projections, weights, strict=True):
         end = start + weight.shape[0]
         slice_ = whole[start:end] if shared else whole.new_empty(0)
         projection.weight = nn.Parameter(slice_, requires_grad=False)
         start = end
-    return matrix
-
-
-Rotation = tuple[torch.Tensor, torch.Tensor]
-
-
-def normed(x: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
-    """Gemma's RMSNorm: computed and scaled in float32, then cast back."""
-    wide = x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return (wide * gain).type_as(x)
-
-
-def rotated(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """Rotary embedding of ``x`` (tokens, heads, head_dim)."""
-    cos, sin = rotation[0][:, None], rotation[1][:, None]
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin
-
-
-def before(
-    x: torch.Tensor,
-    gain: torch.Tensor,
-    qkv: Matrix,
-    query_gain: torch.Tensor,
-    key_gain: torch.Tensor,
-    rotation: Rotation,
-    heads: int,
-    kv_heads: int,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries (tokens, heads, head_dim), keys and values (tokens, kv_heads, head_dim)."""
-    projected = multiply(normed(x, gain, eps), qkv)
-    by_head = projected.view(x.shape[0], heads + 2 * kv_heads, -1)
-    query, key, value = torch.split(by_head, [heads, kv_heads, kv_heads], 1)
-    query = rotated(normed(query, query_gain, eps), rotation)
-    key = rotated(normed(key, key_gain, eps), rotation)
-    return query, key, value.contiguous()
-
-
-def after(
-    x: torch.Tensor,
-    attended: torch.Tensor,
-    out: Matrix,
-    out_gain: torch.Tensor,
-    mlp_gain: torch.Tensor,
-    gate_up: Matrix,
-    down: Matrix,
-    mlp_out_gain: torch.Tensor,
-    eps: float,
-) -> torch.Tensor:
-    """The residual stream behind the layer; ``attended`` is (tokens, heads x head_dim)."""
-    x = x + normed(multiply(attended, out), out_gain, eps)
-    gate, up = multiply(normed(x, mlp_gain, eps), gate_up).chunk(2, -1)
-    hidden = torch.nn.functional.gelu(gate, approximate="tanh") * up
-    return x + normed(multiply(hidden, down), mlp_out_gain, eps)
+    return linear

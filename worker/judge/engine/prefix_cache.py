@@ -14,23 +14,19 @@ from collections import OrderedDict
 from collections.abc import Generator
 from weakref import WeakValueDictionary
 
-import torch
-
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.kv_cache import LayerKV, OwnKV, PrefixKV, finite, size, windowed
+from worker.judge.engine.kv_cache import KVSegment, PrefixKV, SequenceKV
 from worker.judge.reference.decode import Context
-
-# Keys and values of the policies in force, computed once and pinned by a budget of bytes.
 
 logger = logging.getLogger(__name__)
 
-PIECE = 2048
+PREFIX_CHUNK = 2048
 """Tokens of a prefix computed in one forward."""
 
 
-class Prefixes:
-    """Policy prefixes of one model.
+class PrefixCache:
+    """Policy prefixes of one model, computed once and pinned by a budget of bytes.
 
     Traffic never displaces one: what finds no room is computed again for every batch, which
     ``misses`` counts; so is what came out as no numbers, or one bad moment of the device would
@@ -78,12 +74,12 @@ class Prefixes:
             pass
 
     def pinning(self, ids: tuple[int, ...]) -> Generator[None]:
-        """Make room for a prefix and compute it, a piece a step: a long policy that goes live holds
+        """Make room for a prefix and compute it, a chunk a step: a long policy that goes live holds
         up no event for longer. One that is there counts as used last."""
         if not ids:
             return
         if ids not in self._pinned:
-            prefix = yield from self._pieces(ids)
+            prefix = yield from self._chunks(ids)
             if ids not in self._pinned:  # an event may have needed it meanwhile
                 self._place(ids, prefix)
         if ids in self._pinned:
@@ -106,30 +102,27 @@ class Prefixes:
         self.bytes += prefix.bytes
 
     def _compute(self, ids: tuple[int, ...]) -> PrefixKV:
-        pieces = self._pieces(ids)
+        chunks = self._chunks(ids)
         while True:
             try:
-                next(pieces)
+                next(chunks)
             except StopIteration as end:
                 computed: PrefixKV = end.value
                 return computed
 
-    def _pieces(self, ids: tuple[int, ...]) -> Generator[None, None, PrefixKV]:
-        """Compute a prefix, stopping before every piece but the first."""
-        past: OwnKV | None = None
-        sliding = [layer.sliding for layer in self._forward.weights.layers]
-        for start in range(0, len(ids), PIECE):
+    def _chunks(self, ids: tuple[int, ...]) -> Generator[None, None, PrefixKV]:
+        """Compute a prefix, stopping before every chunk but the first."""
+        past: SequenceKV | None = None
+        for start in range(0, len(ids), PREFIX_CHUNK):
             if start:
                 yield
-            row = Row(ids=ids[start : start + PIECE], past=past)
-            kept = self._forward.run([row], keep=[True]).kept[0]
-            assert kept is not None
-            layers = windowed(kept.layers, sliding, self.window - 1)
-            past = OwnKV(None, kept.ids, kept.start, tuple(layers))
+            chunk = InputSequence(ids=ids[start : start + PREFIX_CHUNK], past=past)
+            known = self._forward.run([chunk], keep=[True]).kept[0]
+            assert known is not None
+            kv = known.kv.windowed(self._forward.weights.sliding, self.window - 1)
+            past = SequenceKV(None, known.ids, known.start, kv)
         assert past is not None
-        # Contiguous: every event of the policy reads them.
-        held = tuple((key.contiguous(), value.contiguous()) for key, value in past.layers)
-        return PrefixKV(ids, held)
+        return PrefixKV(ids, past.kv.contiguous())
 
 
 ONCE = 4096
@@ -138,15 +131,15 @@ ONCE = 4096
 Key = tuple[int, tuple[int, ...], str]
 
 
-class ImageKeys:
+class ImageKVCache:
     """What lies between a policy and the end of an image. The least recently used go first.
 
     Not thread-safe: it belongs to the device thread.
     """
 
-    def __init__(self, prefixes: Prefixes, budget: int) -> None:
+    def __init__(self, prefixes: PrefixCache, budget: int) -> None:
         self._prefixes, self._budget = prefixes, budget
-        self._kept: OrderedDict[Key, tuple[LayerKV, ...]] = OrderedDict()
+        self._kept: OrderedDict[Key, KVSegment] = OrderedDict()
         self._once: OrderedDict[int, None] = OrderedDict()
         self.bytes = 0
         self.hits = 0
@@ -155,34 +148,34 @@ class ImageKeys:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, context: Context) -> OwnKV | None:
+    def find(self, context: Context) -> SequenceKV | None:
         """What is known of a context up to the end of its image."""
         key = self._key(context)
         if key is None:
             return None
-        layers = self._kept.get(key)
-        if layers is None:
+        kv = self._kept.get(key)
+        if kv is None:
             self.misses += 1
             return None
         self._kept.move_to_end(key)
         self.hits += 1
         policy, ids, _ = key
         # The policy's keys are looked up, not kept with the image's: they may have been displaced.
-        return OwnKV(self._prefixes.get(ids[:policy]), ids[policy:], policy, layers)
+        return SequenceKV(self._prefixes.get(ids[:policy]), ids[policy:], policy, kv)
 
-    def keep(self, context: Context, own: OwnKV) -> None:
+    def keep(self, context: Context, known: SequenceKV) -> None:
         """Take in a context that was computed from its policy on, the second time it comes."""
         key = self._key(context)
         if key is None or key in self._kept or not self._comes_again(key):
             return
         policy, ids, _ = key
-        part = own.cut(len(ids) - policy, self._prefixes.window)
-        if part is None or part.bytes > self._budget or not finite(part.layers[-1]):
+        part = known.cut(len(ids) - policy, self._prefixes.window)
+        if part is None or part.bytes > self._budget or not part.kv.finite:
             return  # what is no number may be one the next time
         while self.bytes + part.bytes > self._budget:
             _, gone = self._kept.popitem(last=False)
-            self.bytes -= size(gone)
-        self._kept[key] = tuple((_copied(keys), _copied(values)) for keys, values in part.layers)
+            self.bytes -= gone.bytes
+        self._kept[key] = part.kv.copied()
         self.bytes += part.bytes
 
     def _comes_again(self, key: Key) -> bool:
@@ -200,8 +193,3 @@ class ImageKeys:
             return None
         end = context.types.index(1) + sum(context.types)
         return context.policy, context.ids[:end], context.digest
-
-
-def _copied(part: torch.Tensor) -> torch.Tensor:
-    """Out of the batch, which would stay in memory with it, and in one piece."""
-    return part.clone(memory_format=torch.contiguous_format)

@@ -5,34 +5,39 @@ A trace goes on from what its event's verdict computed; only the switch at the p
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from worker.errors import Undecided
-from worker.judge.engine.batch import Row
-from worker.judge.engine.decode_batch import MOST, Slots, write_on
+from worker.judge.engine.batch import InputSequence
+from worker.judge.engine.decode_batch import MAX_DRAFT_TOKENS, DecodeBatch, decode
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.image_embeddings import ImageEmbeddings
-from worker.judge.engine.kv_cache import OwnKV
-from worker.judge.engine.prefix_cache import Prefixes
-from worker.judge.engine.sequences import rows_for
-from worker.judge.local.reasoning import TraceRules
-from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.engine.kv_cache import SequenceKV
+from worker.judge.engine.prefix_cache import PrefixCache
+from worker.judge.engine.sequences import sequences_for
+from worker.judge.local.reasoning import ReasoningRules
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import Written
 
-SHORT = 32
-"""A row that lacks no more tokens than this catches up within the decoding step."""
+CATCH_UP = 32
+"""A sequence that lacks no more tokens than this catches up within the decoding step."""
 
 
-class PackedTraces:
-    """Implements ``device.Traces``. Not thread-safe: it belongs to the device thread."""
+class ReasoningBatch:
+    """Implements ``device.ReasoningLane``. Not thread-safe: it belongs to the device thread."""
 
     def __init__(
-        self, forward: Forward, prefixes: Prefixes, images: ImageEmbeddings, rules: TraceRules
+        self,
+        forward: Forward,
+        prefixes: PrefixCache,
+        images: ImageEmbeddings,
+        rules: ReasoningRules,
     ) -> None:
         self._forward, self._prefixes, self._images = forward, prefixes, images
         self._rules = rules
-        self._slots = Slots(forward)
+        self._batch = DecodeBatch(forward)
         self._numbers: list[int] = []
         self._written: list[Written] = []
         self._pending: list[tuple[int, ...]] = []
@@ -42,19 +47,19 @@ class PackedTraces:
     def active(self) -> bool:
         return bool(self._numbers)
 
-    def add(self, asks: Sequence[TraceAsk]) -> range:
-        rows = rows_for(
-            [ask.context for ask in asks],
-            [ask.row for ask in asks],
+    def add(self, requests: Sequence[ReasoningRequest]) -> range:
+        sequences = sequences_for(
+            [request.context for request in requests],
+            [request.known for request in requests],
             self._prefixes,
             self._images,
         )
         before = self._started
         try:
-            for ask, (own, pending) in zip(asks, self._computed(rows), strict=True):
-                self._slots.add(own, len(pending) + ask.budget + MOST)
+            for request, (own, pending) in zip(requests, self._computed(sequences), strict=True):
+                self._batch.add(own, len(pending) + request.budget + MAX_DRAFT_TOKENS)
                 self._numbers.append(self._started)
-                self._written.append(Written(ask.budget))
+                self._written.append(Written(request.budget))
                 self._pending.append(pending)
                 self._started += 1
         except Exception:  # no memory for one of them: none of them joins, the others go on
@@ -63,15 +68,15 @@ class PackedTraces:
             raise
         return range(before, self._started)
 
-    def step(self) -> list[tuple[int, Trace | Undecided]]:
-        guesses = [self._rules.guess] * len(self._pending)
-        self._pending = write_on(
-            self._forward, self._slots, self._pending, self._written, guesses, self._rules.writing
+    def step(self) -> list[tuple[int, ReasoningResult | Undecided]]:
+        drafts = [self._rules.draft] * len(self._pending)
+        self._pending = decode(
+            self._forward, self._batch, self._pending, self._written, drafts, self._rules.writing
         )
         ended = [n for n, written in enumerate(self._written) if written.ended]
         results = []
         for place in reversed(ended):
-            trace = self._rules.trace(self._written[place], self._slots.own(place))
+            trace = self._rules.trace(self._written[place], self._batch.sequence(place))
             results.append((self._numbers[place], trace))
             self._remove(place)
         return results
@@ -81,30 +86,31 @@ class PackedTraces:
             self._remove(self._numbers.index(number))
 
     def _remove(self, place: int) -> None:
-        self._slots.remove(place)
+        self._batch.remove(place)
         columns: list[list[Any]] = [self._numbers, self._written, self._pending]
         for column in columns:
             column[place] = column[-1]
             column.pop()
 
-    def _computed(self, rows: Sequence[Row]) -> list[tuple[OwnKV, tuple[int, ...]]]:
+    def _computed(
+        self, sequences: Sequence[InputSequence]
+    ) -> list[tuple[SequenceKV, tuple[int, ...]]]:
         """What is known of every row, and the few tokens left to compute with the first step."""
         behind = [
             n
-            for n, row in enumerate(rows)
-            if row.past is None or row.picture is not None or len(row.ids) > SHORT
+            for n, each in enumerate(sequences)
+            if each.past is None or each.image is not None or len(each.ids) > CATCH_UP
         ]
-        fresh: dict[int, OwnKV] = {}
+        fresh: dict[int, SequenceKV] = {}
         if behind:
-            short = [Row(rows[n].ids[:-1], rows[n].prefix, rows[n].past, picture=rows[n].picture)
-                     for n in behind]  # fmt: skip
+            short = [dataclasses.replace(sequences[n], ids=sequences[n].ids[:-1]) for n in behind]
             kept = self._forward.run(short, keep=[True] * len(short)).kept
             fresh = {n: own for n, own in zip(behind, kept, strict=True) if own is not None}
-        found: list[tuple[OwnKV, tuple[int, ...]]] = []
-        for n, row in enumerate(rows):
+        found: list[tuple[SequenceKV, tuple[int, ...]]] = []
+        for n, each in enumerate(sequences):
             if n in fresh:
-                found.append((fresh[n], row.ids[-1:]))
+                found.append((fresh[n], each.ids[-1:]))
             else:
-                assert row.past is not None
-                found.append((row.past, row.ids))
+                assert isinstance(each.past, SequenceKV)
+                found.append((each.past, each.ids))
         return found

@@ -20,7 +20,7 @@ from worker.judge.local.label_scores import (
     Limits,
     Sides,
 )
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 from worker.judge.reference.decode import chunks
 from worker.judge.think import wanted
 from worker.judgement import Side
@@ -30,7 +30,7 @@ from worker.policy.floor import FLOOR_THRESHOLD
 class Labelling(Protocol):
     """Labels of a batch, and its computed contexts to go on from (``labelling.Labeller``)."""
 
-    def label(self, asks: Sequence[Ask]) -> tuple[Computed, list[Sides | Undecided]]: ...
+    def label(self, asks: Sequence[ScoreRequest]) -> tuple[Computed, list[Sides | Undecided]]: ...
 
 
 class Reader:
@@ -44,22 +44,22 @@ class Reader:
         self,
         labelling: Labelling,
         namer: Namer,
-        split: Callable[[Sequence[Ask]], Iterable[Sequence[int]]],
+        split: Callable[[Sequence[ScoreRequest]], Iterable[Sequence[int]]],
     ) -> None:
         self._labelling, self._namer, self._split = labelling, namer, split
 
-    def read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+    def read(self, asks: Sequence[ScoreRequest]) -> list[ScoreResult | Undecided]:
         """A reading of every context, or why there is none; order kept."""
-        found: dict[int, Reading | Undecided] = {}
+        found: dict[int, ScoreResult | Undecided] = {}
         for chunk in self._split(asks):
             readings = self._read([asks[index] for index in chunk])
             found.update(zip(chunk, readings, strict=True))
         return [found[index] for index in range(len(asks))]
 
-    def _read(self, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+    def _read(self, asks: Sequence[ScoreRequest]) -> list[ScoreResult | Undecided]:
         """Readings of what fits one forward; its keys and values are freed with the call."""
         computed, sides = self._labelling.label(asks)
-        readings: list[Reading | Undecided] = []
+        readings: list[ScoreResult | Undecided] = []
         unsafe: list[_Behind] = []
         suspected: list[_Behind] = []
         for index, (ask, each) in enumerate(zip(asks, sides, strict=True)):
@@ -67,9 +67,9 @@ class Reader:
                 readings.append(each)
                 continue
             thinks = wanted(ask.think, each.user, each.response)
-            row = computed.row(index) if thinks else None
+            kept = computed.known(index) if thinks else None
             readings.append(
-                Reading(user=each.user, response=each.response, tokens=each.tokens, row=row)
+                ScoreResult(user=each.user, response=each.response, tokens=each.tokens, known=kept)
             )
             if "unsafe" in (labels := _counted(each, ask.threshold)):
                 unsafe.append(_Behind(index, labels))
@@ -84,9 +84,9 @@ class Reader:
     def _name(
         self,
         computed: Computed,
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         unsafe: Sequence[_Behind],
-        readings: list[Reading | Undecided],
+        readings: list[ScoreResult | Undecided],
     ) -> None:
         """The category line of what counts as unsafe."""
         named = self._namer.name(
@@ -97,7 +97,7 @@ class Reader:
         )
         for each, found in zip(unsafe, named, strict=True):
             reading = readings[each.place]
-            assert isinstance(reading, Reading)
+            assert isinstance(reading, ScoreResult)
             readings[each.place] = (
                 msgspec.structs.replace(
                     reading,
@@ -113,9 +113,9 @@ class Reader:
     def _look_for_floor(
         self,
         computed: Computed,
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         suspected: Sequence[_Behind],
-        readings: list[Reading | Undecided],
+        readings: list[ScoreResult | Undecided],
     ) -> None:
         """The floor of what counts as safe, but not so surely that it cannot break the floor.
 
@@ -129,7 +129,7 @@ class Reader:
         )
         for each, floor in zip(suspected, floors, strict=True):
             reading = readings[each.place]
-            assert isinstance(reading, Reading)
+            assert isinstance(reading, ScoreResult)
             score = _chance_unsafe(reading) * floor
             readings[each.place] = (
                 _not_finite()
@@ -149,7 +149,7 @@ def plain_reader(
     """The reader that runs the model as transformers does: what every faster one must equal."""
     labeller = Labeller(model, answer, tokenizer, min_constant=min_constant)
 
-    def split(asks: Sequence[Ask]) -> Iterable[Sequence[int]]:
+    def split(asks: Sequence[ScoreRequest]) -> Iterable[Sequence[int]]:
         return chunks([labeller.asked(ask) for ask in asks], limits.rows, limits.tokens)
 
     return Reader(labeller, Namer(answer, tokenizer, limits), split)
@@ -162,7 +162,7 @@ class _Behind(NamedTuple):
     labels: tuple[Label, Label | None]
 
 
-def _chance_unsafe(reading: Reading) -> float:
+def _chance_unsafe(reading: ScoreResult) -> float:
     """P(unsafe) of the side the model thinks worse of."""
     return max(reading.user.score, reading.response.score if reading.response else 0.0)
 

@@ -18,9 +18,9 @@ import torch
 from worker.contracts.verdict import Label
 from worker.guard.answer import NamedCategory, split_categories
 from worker.guard.taxonomy import FLOOR
-from worker.judge.local.draft_tokens import NameGuesses
+from worker.judge.local.draft_tokens import NameDrafts
 from worker.judge.local.label_scores import AnswerTokens, Computed, Limits, decode_text
-from worker.judge.local.requests import Ask
+from worker.judge.local.requests import ScoreRequest
 from worker.judge.reference.decode import Context, Writing, Written, chunks
 from worker.judgement import CategoryScore
 
@@ -45,13 +45,13 @@ class Namer:
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any, limits: Limits) -> None:
         self._answer, self._tokenizer, self._limits = answer, tokenizer, limits
-        self._guesses = NameGuesses(answer, tokenizer)
+        self._drafts = NameDrafts(answer, tokenizer)
 
     def name(
         self,
         computed: Computed,
         rows: Sequence[int],
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         labels: Sequence[tuple[Label, Label | None]],
     ) -> list[Named]:
         """The category line behind each context's labels; order kept.
@@ -87,7 +87,7 @@ class Namer:
         self,
         computed: Computed,
         rows: Sequence[int],
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         labels: Sequence[tuple[Label, Label | None]],
     ) -> list[float]:
         """The floor's name as the first category behind each context's labels; NaN where none."""
@@ -96,7 +96,7 @@ class Namer:
         return self._floor(computed, rows, places)
 
     def _behind(
-        self, asks: Sequence[Ask], labels: Sequence[tuple[Label, Label | None]]
+        self, asks: Sequence[ScoreRequest], labels: Sequence[tuple[Label, Label | None]]
     ) -> list[Context]:
         return [
             ask.context.extended((*self._answer.spell(*sides), *self._answer.categories))
@@ -117,7 +117,7 @@ class Namer:
         computed: Computed,
         rows: Sequence[int],
         contexts: Sequence[Context],
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
     ) -> list[Written]:
         answer = self._answer
 
@@ -126,8 +126,8 @@ class Namer:
 
         writing = Writing(answer.stop, (answer.safe, answer.unsafe), ends_line)
         budgets = [ask.category_budget for ask in asks]
-        guesses = [self._guesses.of(ask.rubric) for ask in asks]
-        return computed.write(rows, contexts, budgets, writing, guesses)
+        drafts = [self._drafts.of(ask.rubric) for ask in asks]
+        return computed.write(rows, contexts, budgets, writing, drafts)
 
     def _floor(
         self,

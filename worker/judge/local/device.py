@@ -10,7 +10,7 @@ import torch
 
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.local.requests import Ask, Reading, Trace, TraceAsk
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult, ScoreRequest, ScoreResult
 
 # What the scheduler needs of the model: the seam between the plain judge and faster engines.
 
@@ -18,17 +18,17 @@ Fault = Literal["memory", "lost", "other"]
 """Out of memory (smaller batches help), device gone (nothing helps), anything else."""
 
 
-class Traces(Protocol):
+class ReasoningLane(Protocol):
     """The traces of one adapter that are being written."""
 
     @property
     def active(self) -> bool: ...
 
-    def add(self, asks: Sequence[TraceAsk]) -> Sequence[int]:
+    def add(self, requests: Sequence[ReasoningRequest]) -> Sequence[int]:
         """Begin more of them; returns a number for each."""
         ...
 
-    def step(self) -> list[tuple[int, Trace | Undecided]]:
+    def step(self) -> list[tuple[int, ReasoningResult | Undecided]]:
         """Write one token of some of them; returns those that ended, by number."""
         ...
 
@@ -40,8 +40,8 @@ class Traces(Protocol):
 class Prefill(Protocol):
     """A long context that is computed piece by piece."""
 
-    def step(self) -> Ask | None:
-        """Compute one piece; the ask to read once only the rest is left."""
+    def step(self) -> ScoreRequest | None:
+        """Compute one piece; the request to read once only the rest is left."""
         ...
 
 
@@ -54,13 +54,15 @@ class Device(Protocol):
     @property
     def packed(self) -> bool: ...
 
-    def cost(self, ask: Ask) -> int:
+    def cost(self, request: ScoreRequest) -> int:
         """Tokens that reading this context computes."""
         ...
 
-    def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]: ...
+    def read(
+        self, adapter: str | None, requests: Sequence[ScoreRequest]
+    ) -> list[ScoreResult | Undecided]: ...
 
-    def prefill(self, adapter: str | None, ask: Ask) -> Prefill | None:
+    def prefill(self, adapter: str | None, request: ScoreRequest) -> Prefill | None:
         """How to compute a context too long for one batch; None where it is not."""
         ...
 
@@ -68,7 +70,7 @@ class Device(Protocol):
         """Compute a policy's prefix before its first event, a piece a step."""
         ...
 
-    def traces(self, adapter: str | None) -> Traces:
+    def reasoning(self, adapter: str | None) -> ReasoningLane:
         """An empty set of traces to add to."""
         ...
 
@@ -154,7 +156,7 @@ def fault_of(error: Exception) -> Fault:
 
 
 def recovers(device: torch.device) -> bool:
-    """Give cached memory back, and ask the device for one sum."""
+    """Give cached memory back, and request the device for one sum."""
     gc.collect()
     try:
         if device.type == "cuda":

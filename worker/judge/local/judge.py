@@ -16,23 +16,28 @@ import torch
 from worker.clock import Clock, SystemClock
 from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ModelRef
+from worker.digests import directory_digest
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.judge.engine.device import EngineDevice
-from worker.judge.identity import directory_digest
 from worker.judge.local.device import Device
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
-from worker.judge.local.loading import Checkpoint, load
+from worker.judge.local.loading import Checkpoint, fit_device, load
 from worker.judge.local.prompt import Prepared, Prompter, answer_budget
-from worker.judge.local.requests import NEVER, Ask, Reading, Trace, TraceAsk
+from worker.judge.local.requests import (
+    NEVER,
+    ReasoningRequest,
+    ReasoningResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from worker.judge.local.scheduler import LaneFull, Scheduler, Timed
 from worker.judge.reference.device import PlainDevice
 from worker.judge.statistics import Kept
 from worker.judge.think import MIN_TRACE, ThinkBudget, concluded, skipped, usable, wanted
-from worker.judge.watchdog import Watchdog
 from worker.judgement import Judgement, JudgeRequest, Rubric, Thought
 from worker.settings import JudgeSettings
-from worker.telemetry.event_span import finished_span
 from worker.telemetry.names import Span
+from worker.telemetry.tracing import finished_span
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +48,9 @@ _PREPARING = max(2, min(8, (os.cpu_count() or 2) // 2))
 class LocalJudge:
     """Judges with a Gemma 3 checkpoint on this machine (implements ``base.Judge``).
 
-    ``exit`` is called with ``watchdog.HUNG_DEVICE_EXIT`` when a device call hangs for over twice
-    ``settings.batch_deadline_s``. ``wrap`` puts something in front of the device (tests inject
-    faults with it); ``min_constant`` is the probability of the answer's constant text below which
-    an answer is decoded instead of read.
+    ``wrap`` puts something in front of the device (tests inject faults with it); ``min_constant``
+    is the probability of the answer's constant text below which an answer is decoded instead of
+    read. Who watches ``stalled_s`` ends a process whose device hangs (``judge.watchdog``).
     """
 
     def __init__(
@@ -54,17 +58,17 @@ class LocalJudge:
         settings: JudgeSettings,
         *,
         clock: Clock | None = None,
-        exit: Callable[[int], object] = os._exit,  # noqa: A002 - it is what it does
         wrap: Callable[[Device], Device] = lambda device: device,
         min_constant: float = MIN_CONSTANT,
     ) -> None:
         self._settings, self._clock, self._wrap = settings, clock or SystemClock(), wrap
-        self._exit, self._min_constant = exit, min_constant
+        self._min_constant = min_constant
         self._checkpoint: Checkpoint | None = None
         self._stopped = False
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(_PREPARING, thread_name_prefix="judge-prepare")
         self._refs: dict[str | None, ModelRef] = {}
+        """Digest of each adapter that was loaded, by the directory it came from."""
         self._budget = ThinkBudget(settings.think_tokens_per_s, self._clock)
 
     @property
@@ -77,10 +81,13 @@ class LocalJudge:
         if ref is None:
             ref = self._loaded().ref
             if adapter is not None:
-                try:
-                    digest = directory_digest(Path(adapter))
-                except OSError as error:  # as ``judge``: it waits until the adapter is mended
-                    raise DependencyUnavailable("judge", f"no adapter at {adapter}") from error
+                digest = self._device.replicas.digests.get(adapter)
+                if digest is None:  # nothing was judged with it yet, so nothing is kept of it
+                    try:
+                        digest = _adapter_digest(adapter)
+                    except ConfigurationError as error:  # as ``judge``: until it is mended
+                        raise DependencyUnavailable("judge", str(error)) from error
+                    return msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
                 ref = msgspec.structs.replace(ref, adapter=f"sha256:{digest}")
             self._refs[adapter] = ref
         return ref
@@ -89,13 +96,13 @@ class LocalJudge:
         """Load the checkpoint and judge one case.
 
         Raises:
-            ConfigurationError: see ``loading.load``.
+            ConfigurationError: see ``loading.load`` and ``loading.fit_device``.
         """
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
         began = self._clock.monotonic()
-        checkpoint = await asyncio.to_thread(load, self._settings)
-        settings = self._settings
+        self._settings = settings = await asyncio.to_thread(fit_device, self._settings)
+        checkpoint = await asyncio.to_thread(load, settings)
         limits = Limits(settings.max_batch, settings.max_batch_tokens)
         self._device: EngineDevice | PlainDevice
         if settings.engine == "packed":
@@ -106,7 +113,7 @@ class LocalJudge:
             self._device = PlainDevice(checkpoint, limits, min_constant=self._min_constant)
         if settings.compile and isinstance(self._device, EngineDevice):
             # Before anything watches for batches that take too long: a compiler may.
-            await asyncio.to_thread(self._device.fuse, self._clock)
+            await asyncio.to_thread(self._device.compile_ahead, self._clock)
         self._prompter = Prompter(checkpoint, context_budget=settings.context_budget)
         self._scheduler = Scheduler(
             self._wrap(self._device),
@@ -115,10 +122,8 @@ class LocalJudge:
             think_lane=settings.think_lane,
             clock=self._clock,
         )
-        self._watchdog = Watchdog(self.stalled_s, settings.batch_deadline_s, exit=self._exit)
         self._checkpoint = checkpoint
         self._scheduler.start()
-        self._watchdog.start()
         loaded = self._clock.monotonic()
         await self._warm_up()
         kept = self.kept()
@@ -135,12 +140,10 @@ class LocalJudge:
         """Make an adapter ready before a policy that names it goes live.
 
         Raises:
-            ConfigurationError: it is missing, incomplete, or was made for another base.
+            ConfigurationError: it is missing, incomplete, or was made for another base; or it is
+                another one than was loaded from there.
         """
-        if adapter not in self._device.replicas:
-            await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._load_adapter, adapter
-            )
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._load_adapter, adapter)
 
     async def prepare(self, rubric: Rubric, adapter: str | None = None) -> None:
         run = asyncio.get_running_loop().run_in_executor
@@ -156,7 +159,7 @@ class LocalJudge:
             raise DependencyUnavailable("judge", "it is stopped")
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if request.adapter is not None:
+            if request.adapter is not None and request.adapter not in self._device.replicas:
                 await self.load_adapter(request.adapter)
         except ConfigurationError as error:
             # The operator's fault, not the event's: it waits until the adapter is mended.
@@ -167,12 +170,12 @@ class LocalJudge:
             _ask(prepared, request, prepared.context), request.adapter
         )
         finished_span(Span.QUEUE, queued_ns, queued_ns + int(timed.queue_ms * 1e6))
-        reading: Reading = timed.result
+        reading: ScoreResult = timed.result
         thought: Thought | None = None
         device_ms, output = timed.device_ms, reading.tokens
         if wanted(request.think, reading.user, reading.response):
             started = self._clock.monotonic()
-            thought, written = await self._think(prepared, request, reading.row)
+            thought, written = await self._think(prepared, request, reading.known)
             device_ms += (self._clock.monotonic() - started) * 1e3
             output += written
         return Judgement(
@@ -208,16 +211,15 @@ class LocalJudge:
             return
         self._stopped = True
         await self._scheduler.stop()  # watched to its end: a hung device call must not hang a stop
-        self._watchdog.stop()
         self._threads.shutdown(wait=False)
 
     async def _think(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         """A thought, whatever happens: the verdict already stands. And the tokens written."""
         try:
             async with asyncio.timeout(request.think.deadline_s):
-                return await self._trace(prepared, request, row)
+                return await self._trace(prepared, request, known)
         except TimeoutError:
             return skipped(SkippedReasoning.DEADLINE), 0
         except LaneFull:
@@ -226,7 +228,7 @@ class LocalJudge:
             return skipped(SkippedReasoning.FAILED), 0
 
     async def _trace(
-        self, prepared: Prepared, request: JudgeRequest, row: object
+        self, prepared: Prepared, request: JudgeRequest, known: object
     ) -> tuple[Thought, int]:
         run = asyncio.get_running_loop().run_in_executor
         context = await run(self._threads, self._prompter.thinking, prepared)
@@ -234,25 +236,25 @@ class LocalJudge:
         budget = min(request.think.max_tokens, room)
         if room < MIN_TRACE:
             return skipped(SkippedReasoning.FAILED), 0
-        trace = await self._written(TraceAsk(context, budget, row), request.adapter)
+        trace = await self._written(ReasoningRequest(context, budget, known), request.adapter)
         text = usable(trace.text)
         if isinstance(text, Thought):
             return text, len(trace.ids)
         try:
-            behind = _ask(prepared, request, context.extended(trace.ids), trace.row)
-            reading: Reading = (await self._scheduler.read(behind, request.adapter)).result
+            behind = _ask(prepared, request, context.extended(trace.ids), trace.known)
+            reading: ScoreResult = (await self._scheduler.read(behind, request.adapter)).result
         except Undecided:
             return skipped(SkippedReasoning.FAILED, text), len(trace.ids)
         return concluded(text, reading), len(trace.ids) + reading.tokens
 
-    async def _written(self, ask: TraceAsk, adapter: str | None) -> Trace:
+    async def _written(self, ask: ReasoningRequest, adapter: str | None) -> ReasoningResult:
         """A trace, within the lane and the tokens a second."""
         if not self._budget.take(ask.budget):
             raise LaneFull
         unused = 0  # of one that was given up nobody knows
         try:
             timed: Timed = await self._scheduler.think(ask, adapter)
-            trace: Trace = timed.result
+            trace: ReasoningResult = timed.result
             unused = ask.budget - len(trace.ids)
             return trace
         except LaneFull:
@@ -270,9 +272,16 @@ class LocalJudge:
             raise Undecided(UndecidedReason.INTERNAL_ERROR, detail=type(error).__name__) from error
 
     def _load_adapter(self, adapter: str) -> None:
+        """Load it, or see that what was loaded from there is still what lies there."""
         with self._loading:
-            if adapter not in self._device.replicas:
+            loaded = self._device.replicas.digests.get(adapter)
+            if loaded is None:
                 self._device.replicas.add(adapter)
+            elif loaded != _adapter_digest(adapter):
+                raise ConfigurationError(
+                    f"adapter {adapter}: it is another one than was loaded from there; give it a "
+                    "directory of its own, or start the worker again"
+                )
 
     async def _warm_up(self) -> None:
         rubric = Rubric(mode="builtin", text=None, categories=(), sha256="")
@@ -300,13 +309,25 @@ class LocalJudge:
         return self._checkpoint
 
 
-def _ask(prepared: Prepared, request: JudgeRequest, context: object, row: object = None) -> Ask:
-    return Ask(
+def _ask(
+    prepared: Prepared, request: JudgeRequest, context: object, known: object = None
+) -> ScoreRequest:
+    return ScoreRequest(
         context=context,
         response=prepared.response is not None,
         rubric=request.rubric,
         threshold=request.think.threshold,
         category_budget=answer_budget(request.rubric),
-        row=row,
-        think=request.think if row is None else NEVER,
+        known=known,
+        think=request.think if known is None else NEVER,
     )
+
+
+def _adapter_digest(adapter: str) -> str:
+    try:
+        return directory_digest(Path(adapter))
+    except OSError as error:
+        raise ConfigurationError(
+            f"adapter {adapter}: it is missing or cannot be read ({error.strerror}); name a "
+            "directory saved by peft"
+        ) from error

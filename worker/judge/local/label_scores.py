@@ -28,8 +28,8 @@ from worker.contracts.verdict import Label
 from worker.errors import ConfigurationError, Undecided
 from worker.guard.answer import label_match, parse_answer, split_trace
 from worker.guard.taxonomy import FLOOR
-from worker.judge.local.requests import Ask
-from worker.judge.reference.decode import Context, Guess, Prefix, Writing, Written
+from worker.judge.local.requests import ScoreRequest
+from worker.judge.reference.decode import Context, Draft, Prefix, Writing, Written
 from worker.judgement import Side
 
 # The constant text of an answer as token ids, and the two tokens that carry a label.
@@ -153,13 +153,13 @@ class Computed(Protocol):
         contexts: Sequence[Context],
         budgets: Sequence[int],
         writing: Writing,
-        guesses: Sequence[Guess] = (),
+        drafts: Sequence[Draft] = (),
     ) -> list[Written]:
-        """Greedy text behind every context; ``guesses`` may save work and change none of it."""
+        """Greedy text behind every context; ``drafts`` may save work and change none of it."""
         ...
 
-    def row(self, row: int) -> object:
-        """What a later ask of the same event may go on from; None where nothing is kept."""
+    def known(self, row: int) -> object:
+        """What a later request of the same event may go on from; None where nothing is kept."""
         ...
 
 
@@ -211,7 +211,7 @@ class Labels:
     def _write(
         self,
         computed: Computed,
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         indexes: Sequence[int],
         results: list[Sides | Undecided | None],
     ) -> None:
@@ -228,7 +228,7 @@ class Labels:
             except Undecided as error:
                 results[index] = error
 
-    def _parsed(self, ask: Ask, written: Written) -> Sides:
+    def _parsed(self, ask: ScoreRequest, written: Written) -> Sides:
         if written.ended == "not_finite":
             raise not_finite()
         text = decode_text(self._tokenizer, written.ids)
@@ -276,17 +276,17 @@ class Labeller(Labels):
         self._model = model
         self.pad: int = tokenizer.pad_token_id or 0
 
-    def asked(self, ask: Ask) -> Context:
+    def asked(self, ask: ScoreRequest) -> Context:
         """The context with the text behind which its last label is read."""
         return ask.context.extended(self._tail(ask))  # type: ignore[no-any-return]
 
-    def _tail(self, ask: Ask) -> tuple[int, ...]:
+    def _tail(self, ask: ScoreRequest) -> tuple[int, ...]:
         answer = self._answer
         if not ask.response:
             return answer.user
         return (*answer.user, answer.safe, *answer.response)
 
-    def label(self, asks: Sequence[Ask]) -> tuple[Prefix, list[Sides | Undecided]]:
+    def label(self, asks: Sequence[ScoreRequest]) -> tuple[Prefix, list[Sides | Undecided]]:
         """Both sides of every context, or why there are none; order kept.
 
         The prefix has a row for each ask and goes on behind its context, whatever its labels.
@@ -326,7 +326,7 @@ class Labeller(Labels):
     def _second(
         self,
         prefix: Prefix,
-        asks: Sequence[Ask],
+        asks: Sequence[ScoreRequest],
         second: Sequence[int],
         results: list[Sides | Undecided | None],
     ) -> list[int]:

@@ -13,12 +13,14 @@ from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGenera
 from transformers.utils import logging as transformers_logging
 
 from worker.contracts.verdict import ModelRef
+from worker.digests import directory_digest
 from worker.errors import ConfigurationError
 from worker.guard.template import check_template
-from worker.judge.identity import directory_digest, template_digest
+from worker.judge.engine.backends import choose
+from worker.judge.identity import DEMONSTRATION, marked, template_digest
 from worker.judge.local.label_scores import AnswerTokens, answer_tokens
-from worker.judge.local.lora import merge_adapter
-from worker.judge.local.memory import refuse_too_large
+from worker.judge.local.lora import Adapter, merge_adapter, read_adapter
+from worker.judge.local.memory import fit
 from worker.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ OWN_ADAPTER = "adapter"
 """Sub-directory of a checkpoint whose LoRA adapter belongs to it, unless settings name another."""
 
 _TOKENIZER_FILES = ("tokenizer.json",)
+_LONG_TEXT = 4_096
+"""Characters that are tokenised in a few milliseconds."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -109,6 +113,17 @@ def resolve(settings: JudgeSettings) -> Source:
     return Source(name, str(directory), directory, None, adapter)
 
 
+def fit_device(settings: JudgeSettings) -> JudgeSettings:
+    """The settings as this machine's device can hold them, before any weights are read.
+
+    Raises:
+        ConfigurationError: it cannot, whatever is lowered; or the checkpoint cannot be read.
+    """
+    device = choose_device(settings.device)
+    config = _read(resolve(settings), Gemma3Config)
+    return fit(settings, config, device, choose_dtype(settings.dtype, device))
+
+
 def load(settings: JudgeSettings) -> Checkpoint:
     """Load, check and identify the checkpoint; blocking, seconds to minutes.
 
@@ -121,7 +136,6 @@ def load(settings: JudgeSettings) -> Checkpoint:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
     config = _read(source, Gemma3Config)
-    refuse_too_large(settings, config, device, dtype)
     processor, tokenizer, template = read_words(source)
 
     def rendered(user: str, response: str | None, **kwargs: object) -> str:
@@ -131,11 +145,16 @@ def load(settings: JudgeSettings) -> Checkpoint:
     if differences:
         logger.warning("the chat template differs from the known one:\n%s", differences)
     answer = answer_tokens(encoder(tokenizer), ())
-    model = load_model(source, source.adapter, device, dtype, settings.numerics)
+    own = read_adapter(source.adapter) if source.adapter else None
+    model = load_model(source, own, device, dtype, settings.numerics)
     answer = answer._replace(stop=_stop_ids(model, tokenizer))
     revision = source.revision or getattr(config, "_commit_hash", None) or ""
     if source.directory is not None:
         revision = directory_digest(source.directory)
+    mark = marked(config)
+    name = source.id
+    if mark.demonstration:
+        name = f"{DEMONSTRATION}{mark.family or Path(source.id).name}"
     return Checkpoint(
         source=source,
         model=model,
@@ -144,11 +163,11 @@ def load(settings: JudgeSettings) -> Checkpoint:
         template=template,
         answer=answer,
         ref=ModelRef(
-            id=source.id,
+            id=name,
             revision=revision,
-            adapter=f"sha256:{directory_digest(source.adapter)}" if source.adapter else None,
+            adapter=f"sha256:{own.digest}" if own else None,
             template_sha256=template_digest(template),
-            numerics=numerics(model, settings.numerics),
+            numerics=numerics(model, settings.numerics, attention_of(model, settings)),
         ),
         max_context=min(settings.max_context, config.text_config.max_position_embeddings),
         differences=differences,
@@ -183,7 +202,7 @@ def read_words(source: Source, *, local: bool = False) -> tuple[Any, Any, str]:
 
 def load_model(
     source: Source,
-    adapter: Path | None,
+    adapter: Adapter | None,
     device: torch.device,
     dtype: Any,
     matrices: str = "model",
@@ -233,24 +252,37 @@ def render(
 
 
 def encoder(tokenizer: Any) -> Any:
-    """Text to token ids, adding nothing the text does not spell. Safe from several threads."""
+    """Text to token ids, adding nothing the text does not spell. Safe from several threads.
+
+    A long text is a batch of one: ``encode`` holds the interpreter while it works, that does not.
+    """
     core = tokenizer.backend_tokenizer
     core.no_padding()
     core.no_truncation()
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = core.encode(text, add_special_tokens=False).ids
+        if len(text) < _LONG_TEXT:
+            short: list[int] = core.encode(text, add_special_tokens=False).ids
+            return short
+        ids: list[int] = core.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
     return encode
 
 
-def numerics(model: Any, matrices: str = "model") -> str:
+def numerics(model: Any, matrices: str, attention: str) -> str:
     """Number format, kind of device and attention, as verdicts name them; ``matrices`` where the
     engine multiplies in another format."""
-    attention = model.config.get_text_config()._attn_implementation
     named = f"{str(model.dtype).removeprefix('torch.')}/{model.device.type}/{attention}"
     return named if matrices == "model" else f"{named}/{matrices}"
+
+
+def attention_of(model: Any, settings: JudgeSettings) -> str:
+    """What computes attention: the engine's backend, or what transformers took."""
+    if settings.engine == "packed":
+        return choose(settings.attention, model.device)
+    taken: str = model.config.get_text_config()._attn_implementation
+    return taken
 
 
 def choose_device(name: str) -> torch.device:

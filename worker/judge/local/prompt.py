@@ -1,4 +1,4 @@
-"""From a request to the tokens in front of the model: neutralised, folded, rendered, measured."""
+"""From a request to the tokens in front of the model: sanitised, folded, rendered, measured."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import ConfigurationError, Undecided
 from worker.guard.context import fold_context
+from worker.guard.sanitise import Sanitiser
 from worker.guard.template import CATEGORIES_SWITCH
 from worker.images import JudgeImage
 from worker.judge.local.loading import Checkpoint, encoder
 from worker.judge.local.segments import Pieces, cut
-from worker.judge.neutralise import Neutraliser
 from worker.judge.reference.decode import Context
 from worker.judgement import JudgeRequest, Rubric, RubricMode
+from worker.text.characters import slices
+from worker.text.recent import Recent
 
 ANSWER_TOKENS = 48
 """Room for the category line (and for a whole answer where it is decoded)."""
@@ -29,6 +31,10 @@ LABEL_TOKENS = 32
 """Room for the constant text around the labels and for the floor's name."""
 MIN_EVENT = 256
 """Tokens that a policy has to leave for an event and the constant text behind it."""
+PIECE = 8_192
+"""Characters that are tokenised before it is asked again whether a text can still fit."""
+_AT_A_CUT = 8
+"""Tokens by which a piece alone may differ from the same piece in its text."""
 _MOST_SHAPES = 1024
 NO_TEXT = "(image without text)"
 """Stands for the missing text of an image: the model refuses an image without any."""
@@ -54,7 +60,7 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One request, ready to be rendered. ``names`` are the control strings that were defused."""
+    """One request, ready to be rendered. ``names`` are the control strings that were sanitised."""
 
     user: str
     response: str | None
@@ -76,8 +82,9 @@ class Prompter:
     def __init__(self, checkpoint: Checkpoint, *, context_budget: int) -> None:
         self._checkpoint, self._context_budget = checkpoint, context_budget
         self._encode = encoder(checkpoint.tokenizer)
+        self._encode_context = Recent(self._encode)
         tokenizer = checkpoint.tokenizer
-        self._neutralise = Neutraliser(
+        self._sanitise = Sanitiser(
             tokenizer.get_added_vocab(), self._encode, harmless=_harmless(tokenizer)
         )
         self._longest = max(len(piece) for piece in tokenizer.get_vocab())
@@ -85,7 +92,7 @@ class Prompter:
         self._image_id = checkpoint.model.config.image_token_id
 
     def prepare(self, request: JudgeRequest) -> Prepared:
-        """Defuse, fold in what fits of the earlier turns, render and tokenise; blocking.
+        """Sanitise, fold in what fits of the earlier turns, render and tokenise; blocking.
 
         Raises:
             Undecided: ``context_too_long`` where the judged turn does not fit whole, or
@@ -93,10 +100,10 @@ class Prompter:
         """
         room = self._room(request.rubric)
         self._refuse_hopeless(request, room)
-        user, found = self._neutralise(request.user.strip())
+        user, found = self._sanitise(request.user.strip())
         response = None
         if request.response is not None and request.response.strip():
-            response, more = self._neutralise(request.response.strip())
+            response, more = self._sanitise(request.response.strip())
             found |= more
         if not user:
             if request.image is None:
@@ -140,26 +147,43 @@ class Prompter:
         )
 
     def _refuse_hopeless(self, request: JudgeRequest, room: int) -> None:
-        """Refuse by length alone what no tokenisation could fit, before any work is spent on it."""
-        characters = len(request.user.strip()) + len((request.response or "").strip())
-        if characters > room * self._longest:
+        """Refuse what cannot fit before more work is spent on it than on what fits."""
+        texts = [request.user.strip(), (request.response or "").strip()]
+        if sum(map(len, texts)) > room * self._longest:
             raise self._too_long()
+        for text in texts:
+            if self._exceeds(text, room):
+                raise self._too_long()
+
+    def _exceeds(self, text: str, most: int) -> bool:
+        """Whether a text takes surely more than ``most`` tokens: nothing behind them is tokenised.
+
+        Told by pieces, of which each may take a few tokens more than it does in the whole.
+        """
+        if len(text) <= PIECE:
+            return False
+        left = most
+        for piece in slices(text, PIECE):
+            left -= max(0, len(self._encode(piece)) - _AT_A_CUT)
+            if left < 0:
+                return True
+        return False
 
     def _earlier(
         self, earlier: Sequence[tuple[str, str]], room: int
     ) -> tuple[list[tuple[str, str]], frozenset[str]]:
-        """The newest turns that may fit, oldest first, defused; and the control strings found."""
+        """The newest turns that may fit, oldest first, sanitised; and the control strings found."""
         budget = min(self._context_budget, room)
         turns: list[tuple[str, str]] = []
         found: frozenset[str] = frozenset()
         for role, text in reversed(earlier):
-            if len(text) > budget * self._longest:
+            if len(text) > budget * self._longest or self._exceeds(text, budget):
                 break
-            defused, names = self._neutralise(text.strip())
-            budget -= len(self._encode(f"{role}: {defused}\n"))
+            sanitised, names = self._sanitise(text.strip())
+            budget -= len(self._encode(f"{role}: {sanitised}\n"))
             if budget < 0:
                 break
-            turns.insert(0, (role, defused))
+            turns.insert(0, (role, sanitised))
             found |= names
         return turns, found
 
@@ -194,9 +218,9 @@ class Prompter:
         shape = _Shape(rubric.mode, rubric.text, response is not None, picture is not None, think)
         pieces = self._pieces(shape)
         if pieces is None:
-            ids, policy = tuple(self._encode(self._render(shape, user, response))), 0
+            ids, policy = tuple(self._encode_context(self._render(shape, user, response))), 0
         else:
-            own = self._encode(pieces.text(user, response))
+            own = self._encode_context(pieces.text(user, response))
             ids, policy = (*pieces.head, *own, *pieces.tail), len(pieces.head)
         if picture is None:
             return Context(ids, policy=policy)

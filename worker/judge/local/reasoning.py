@@ -7,9 +7,9 @@ from typing import Any
 
 from worker.codes import UndecidedReason
 from worker.errors import Undecided
-from worker.judge.local.draft_tokens import trace_guess
+from worker.judge.local.draft_tokens import reasoning_draft
 from worker.judge.local.label_scores import AnswerTokens, decode_text
-from worker.judge.local.requests import Trace, TraceAsk
+from worker.judge.local.requests import ReasoningRequest, ReasoningResult
 from worker.judge.reference.decode import GreedyStream, Writing, Written
 
 CLOSE = "</think>"
@@ -17,7 +17,7 @@ _CLOSE_TOKENS = len(CLOSE)
 """Most tokens that can spell ``</think>``: one a byte."""
 
 
-class TraceRules:
+class ReasoningRules:
     """When a trace ends, and what it is then.
 
     It ends where the answer begins behind ``</think>``, at the end of turn, or with its budget. The
@@ -26,10 +26,10 @@ class TraceRules:
 
     def __init__(self, answer: AnswerTokens, tokenizer: Any) -> None:
         self._answer, self._tokenizer = answer, tokenizer
-        self.guess = trace_guess(answer, tokenizer)
+        self.draft = reasoning_draft(answer, tokenizer)
         self.writing = Writing(answer.stop, (answer.safe, answer.unsafe), self._answering)
 
-    def trace(self, written: Written, row: object = None) -> Trace | Undecided:
+    def trace(self, written: Written, known: object = None) -> ReasoningResult | Undecided:
         """What was written, up to the end of ``</think>``."""
         if written.ended == "not_finite":
             return Undecided(UndecidedReason.NOT_FINITE, detail="the trace's logits are not finite")
@@ -40,7 +40,7 @@ class TraceRules:
             count = next(n for n in range(1, len(ids) + 1) if self._length(ids[:n]) >= end)
             ids = ids[:count]
             text = decode_text(self._tokenizer, ids)
-        return Trace(tuple(ids), text, written.ended, row)
+        return ReasoningResult(tuple(ids), text, written.ended, known)
 
     def _answering(self, written: Written) -> bool:
         """Whether the last token is the answer's first, with nothing since ``</think>``."""
@@ -53,15 +53,16 @@ class TraceRules:
         return len(decode_text(self._tokenizer, ids))
 
 
-class PlainTraces:
-    """Traces of the plain model (``device.Traces``): what starts together is written together.
+class PlainReasoning:
+    """Traces of the plain model (``device.ReasoningLane``): what starts together is written
+    together.
 
     Groups take turns, one token of one group a step, so a new trace never waits for an old one.
     """
 
     def __init__(self, model: Any, answer: AnswerTokens, tokenizer: Any, pad: int) -> None:
         self._model, self._pad = model, pad
-        self._rules = TraceRules(answer, tokenizer)
+        self._rules = ReasoningRules(answer, tokenizer)
         self._groups: list[tuple[int, GreedyStream]] = []
         self._started = 0
 
@@ -69,7 +70,7 @@ class PlainTraces:
     def active(self) -> bool:
         return bool(self._groups)
 
-    def add(self, asks: Sequence[TraceAsk]) -> range:
+    def add(self, asks: Sequence[ReasoningRequest]) -> range:
         stream = GreedyStream(
             self._model,
             [ask.context for ask in asks],
@@ -81,7 +82,7 @@ class PlainTraces:
         self._started += len(asks)
         return range(self._started - len(asks), self._started)
 
-    def step(self) -> list[tuple[int, Trace | Undecided]]:
+    def step(self) -> list[tuple[int, ReasoningResult | Undecided]]:
         first, stream = self._groups.pop(0)
         ended = [(first + row, self._rules.trace(stream.written[row])) for row in stream.step()]
         if stream.active:

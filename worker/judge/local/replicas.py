@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.judge.local.loading import Checkpoint, load_model
-from worker.judge.local.lora import check_adapter
+from worker.judge.local.lora import check_adapter, read_adapter
 
 
 class Replicas:
@@ -15,22 +15,25 @@ class Replicas:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._models: dict[str | None, Any] = {None: checkpoint.model}
+        self.digests: dict[str, str] = {}
+        """Of the adapters as they were read and merged."""
 
     def add(self, adapter: str) -> None:
         """Load a replica with this adapter merged; blocking, off the device thread.
 
         Raises:
-            ConfigurationError: the adapter is not there or was made for another base.
+            ConfigurationError: the adapter is not there, incomplete, or was made for another base.
         """
-        directory, base = Path(adapter), self._checkpoint.model
-        check_adapter(base, directory, self._checkpoint.source.location)
+        read, base = read_adapter(Path(adapter)), self._checkpoint.model
+        check_adapter(base, read, self._checkpoint.source.location)
         self._models[adapter] = load_model(
             self._checkpoint.source,
-            directory,
+            read,
             base.device,
             base.dtype,
             self._checkpoint.matrices,
         )
+        self.digests[adapter] = read.digest
 
     def __contains__(self, adapter: str | None) -> bool:
         return adapter in self._models

@@ -1,4 +1,4 @@
-"""What is asked of the model about one context, and what is read from it. No torch here."""
+"""What is asked of the model about one context, and what it answers. No torch here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NEVER = ThinkPlan()
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One context to read. ``context`` is the judge's own prepared form of it, sized in tokens.
+class ScoreRequest:
+    """One context to score. ``context`` is the judge's own prepared form of it, sized in tokens.
 
     ``response`` says whether a response is labelled too; ``threshold`` is the score (P(unsafe))
-    from which a side counts as unsafe and is asked for its categories. ``row`` is what the device
-    has computed of the context before; where ``think`` wants a trace, the reading has one too.
+    from which a side counts as unsafe and is asked for its categories. ``known`` is what the device
+    has computed of the context before; where ``think`` wants a trace, the result has it too.
     """
 
     context: Any
@@ -26,14 +26,14 @@ class Ask:
     rubric: Rubric
     threshold: float = 0.5
     category_budget: int = 48
-    row: Any = None
+    known: Any = None
     think: ThinkPlan = NEVER
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read from one context (see ``base.Judgement``); ``tokens`` were decoded for it.
+class ScoreResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model says of one context (see ``base.Judgement``); ``tokens`` were decoded for it.
 
-    ``row`` is the device's own: what a trace of the same event may go on from.
+    ``known`` is the device's own: what a trace of the same event may go on from.
     """
 
     user: Side
@@ -41,27 +41,28 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[CategoryScore, ...] = ()
     categories_complete: bool = True
     floor_score: float = 0.0
+    floor_asked: bool = True
     tokens: int = 0
-    row: Any = None
+    known: Any = None
 
 
 @dataclass(frozen=True)
-class TraceAsk:
+class ReasoningRequest:
     """One reasoning trace to write behind ``context`` (its prompt asks for thinking).
 
-    ``row`` is what the device computed for the same event's verdict.
+    ``known`` is what the device computed for the same event's verdict.
     """
 
     context: Any
     budget: int
-    row: Any = None
+    known: Any = None
 
 
 @dataclass(frozen=True)
-class Trace:
+class ReasoningResult:
     """A written trace: its token ids and text, how it ended, and what the device computed of it."""
 
     ids: tuple[int, ...]
     text: str
     ended: str
-    row: Any = None
+    known: Any = None

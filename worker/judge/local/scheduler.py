@@ -1,7 +1,7 @@
 """Batches what waits and runs it on the one device thread; verdicts first, traces in between.
 
 No artificial delay: whenever the device is free it takes what is queued. Between two verdict
-batches at most one piece of one long context and one decoding step of the traces of one adapter are
+batches at most one chunk of one long context and one decoding step of the traces of one adapter are
 run, so a verdict waits neither for a long event nor for a trace. Nothing here knows the model; see
 ``device.Device``.
 """
@@ -27,13 +27,13 @@ from worker.judge.local.device import (
     DeviceLost,
     DeviceUnwell,
     Prefill,
-    Traces,
+    ReasoningLane,
     run_isolated,
 )
-from worker.judge.local.requests import Ask, Reading, TraceAsk
+from worker.judge.local.requests import ReasoningRequest, ScoreRequest, ScoreResult
 from worker.telemetry import instruments
-from worker.telemetry.event_span import kept_context, shared_span
 from worker.telemetry.names import Attribute, Span
+from worker.telemetry.tracing import kept_context, shared_span
 
 # Which of the waiting contexts go to the device together. A pure choice, made when it is free.
 
@@ -91,7 +91,7 @@ def pick_padded(waiting: Sequence[Waiting], max_rows: int, max_tokens: int) -> l
 
 # Work that waits for the device, and how its results get back to those who wait for them.
 
-Chore = Callable[[], Iterator[object]]
+ControlOperation = Callable[[], Iterator[object]]
 """Work of the judge's own, done step by step; called on the device thread as its steps are."""
 
 
@@ -105,10 +105,10 @@ class Timed:
 
 
 @dataclass(eq=False)
-class Ticket:
+class PendingRequest:
     """One piece of work that waits for the device."""
 
-    ask: Ask | TraceAsk | None
+    request: ScoreRequest | ReasoningRequest | None
     adapter: str | None
     future: asyncio.Future[Timed]
     loop: asyncio.AbstractEventLoop
@@ -119,26 +119,26 @@ class Ticket:
 
 
 @dataclass(eq=False)
-class Lane:
+class OpenLane:
     """The traces of one adapter that are being written, and who waits for each."""
 
     adapter: str | None
-    traces: Traces
-    waiting: dict[int, Ticket]
+    traces: ReasoningLane
+    waiting: dict[int, PendingRequest]
 
 
-def deliver(results: Iterable[tuple[Ticket, Any]], now: float) -> None:
+def deliver(results: Iterable[tuple[PendingRequest, Any]], now: float) -> None:
     """Hand results (or exceptions) to the event loops that wait for them, one call for each loop.
 
     ``now`` is the judge's clock when they were there.
     """
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Timed], Any]]] = {}
-    for ticket, result in results:
+    for one, result in results:
         answer = result
         if not isinstance(result, Exception):
-            waited = (ticket.started_at - ticket.queued_at) * 1e3
-            answer = Timed(result, waited, (now - ticket.started_at) * 1e3)
-        by_loop.setdefault(ticket.loop, []).append((ticket.future, answer))
+            waited = (one.started_at - one.queued_at) * 1e3
+            answer = Timed(result, waited, (now - one.started_at) * 1e3)
+        by_loop.setdefault(one.loop, []).append((one.future, answer))
     for loop, answers in by_loop.items():
         # A loop that is closed has nobody left who waits.
         with contextlib.suppress(RuntimeError):
@@ -157,6 +157,8 @@ def _settle(answers: list[tuple[asyncio.Future[Timed], Any]]) -> None:
 
 logger = logging.getLogger(__name__)
 
+LONG_CONTEXTS = 2
+"""Long contexts that take turns, a chunk each, so that no more of them hold keys."""
 MAX_LINKS = 128
 """Events a batch span links to."""
 
@@ -181,13 +183,15 @@ class Scheduler:
         self._max_batch, self._max_tokens = max_batch, max_batch_tokens
         self._think_lane = think_lane
         self._wake = threading.Condition()
-        self._verdicts: deque[Ticket] = deque()
-        self._traces: deque[Ticket] = deque()
-        self._lanes: deque[Lane] = deque()
-        self._long: deque[tuple[Ticket, Prefill]] = deque()
-        self._chores: deque[tuple[Chore, Ticket]] = deque()
-        self._in_hand: list[Ticket] = []  # taken off their queues in this turn of the thread
-        self._canary: tuple[Ask, str | None] | None = None
+        self._verdicts: deque[PendingRequest] = deque()
+        self._traces: deque[PendingRequest] = deque()
+        self._lanes: deque[OpenLane] = deque()
+        self._long: deque[tuple[PendingRequest, Prefill]] = deque()
+        self._operations: deque[tuple[ControlOperation, PendingRequest]] = deque()
+        self._in_flight: list[
+            PendingRequest
+        ] = []  # taken off their queues in this turn of the thread
+        self._canary: tuple[ScoreRequest, str | None] | None = None
         self._pick = pick_packed if device.packed else pick_padded
         self._thinking = 0
         self._busy_since: float | None = None
@@ -197,15 +201,15 @@ class Scheduler:
     def start(self) -> None:
         self._thread.start()
 
-    async def read(self, ask: Ask, adapter: str | None) -> Timed:
-        """A ``Reading``, in its turn.
+    async def read(self, request: ScoreRequest, adapter: str | None) -> Timed:
+        """A ``ScoreResult``, in its turn.
 
         Raises:
             Undecided: this context cannot be read. DependencyUnavailable, FatalError: nothing can.
         """
-        return await self._submit(self._verdicts, ask, adapter)
+        return await self._submit(self._verdicts, request, adapter)
 
-    async def think(self, ask: TraceAsk, adapter: str | None) -> Timed:
+    async def think(self, request: ReasoningRequest, adapter: str | None) -> Timed:
         """A ``Trace``, whenever the device has room between verdicts.
 
         Raises:
@@ -216,27 +220,27 @@ class Scheduler:
             raise LaneFull
         self._thinking += 1
         try:
-            return await self._submit(self._traces, ask, adapter)
+            return await self._submit(self._traces, request, adapter)
         finally:
             self._thinking -= 1
 
-    async def run(self, chore: Chore) -> None:
+    async def run(self, operation: ControlOperation) -> None:
         """Run something on the device thread, a step of it in front of each batch.
 
         Raises:
-            DependencyUnavailable, FatalError: as ``read``; else what the chore raises.
+            DependencyUnavailable, FatalError: as ``read``; else what the operation raises.
         """
-        ticket = self._ticket(None, None, 0)
+        one = self._made(None, None, 0)
         with self._wake:
             if self._refused is not None:
                 raise self._refused
-            self._chores.append((chore, ticket))
+            self._operations.append((operation, one))
             self._wake.notify()
-        await ticket.future
+        await one.future
 
-    def trust(self, ask: Ask, adapter: str | None) -> None:
-        """An ask that was read well: where it fails, the device is at fault and no event."""
-        self._canary = (ask, adapter)
+    def trust(self, request: ScoreRequest, adapter: str | None) -> None:
+        """A request that was read well: where it fails, the device is at fault and no event."""
+        self._canary = (request, adapter)
 
     def waiting(self) -> int:
         """Contexts that wait for the device, traces not counted."""
@@ -254,21 +258,29 @@ class Scheduler:
             await asyncio.to_thread(self._thread.join)
 
     async def _submit(
-        self, queue: deque[Ticket], ask: Ask | TraceAsk, adapter: str | None
+        self,
+        queue: deque[PendingRequest],
+        request: ScoreRequest | ReasoningRequest,
+        adapter: str | None,
     ) -> Timed:
-        tokens = self._device.cost(ask) if isinstance(ask, Ask) else len(ask.context)
-        ticket = self._ticket(ask, adapter, tokens)
+        if isinstance(request, ScoreRequest):
+            tokens = self._device.cost(request)
+        else:
+            tokens = len(request.context)
+        one = self._made(request, adapter, tokens)
         with self._wake:
             if self._refused is not None:
                 raise self._refused
-            queue.append(ticket)
+            queue.append(one)
             self._wake.notify()
-        return await ticket.future
+        return await one.future
 
-    def _ticket(self, ask: Ask | TraceAsk | None, adapter: str | None, tokens: int) -> Ticket:
+    def _made(
+        self, request: ScoreRequest | ReasoningRequest | None, adapter: str | None, tokens: int
+    ) -> PendingRequest:
         loop = asyncio.get_running_loop()
-        return Ticket(
-            ask=ask,
+        return PendingRequest(
+            request=request,
             adapter=adapter,
             future=loop.create_future(),
             loop=loop,
@@ -283,7 +295,7 @@ class Scheduler:
         """Serve the queues until nothing may run any more; whatever ends it, nobody is left."""
         try:
             while self._turn():
-                self._in_hand = []
+                self._in_flight = []
         except DeviceLost as lost:
             logger.error("the device is lost: %s", lost)
             self._refuse(FatalError("the device is lost; end this process and start another"))
@@ -294,18 +306,18 @@ class Scheduler:
 
     def _turn(self) -> bool:
         """What waits now, once round all lanes; False where nothing may run any more."""
-        queues = (self._verdicts, self._traces, self._lanes, self._long, self._chores)
+        queues = (self._verdicts, self._traces, self._lanes, self._long, self._operations)
         with self._wake:
             while not (self._refused or any(queues)):
                 self._wake.wait()
             if self._refused:
                 return False
-            chore = self._chores.popleft() if self._chores else None
-            self._in_hand += [chore[1]] if chore else []
+            operation = self._operations.popleft() if self._operations else None
+            self._in_flight += [operation[1]] if operation else []
             batch = self._take(self._verdicts)
             starting = self._take(self._traces)
-        if chore:
-            self._do(*chore)
+        if operation:
+            self._do(*operation)
         batch = self._set_apart(batch)
         if batch:
             self._read(batch)
@@ -317,71 +329,71 @@ class Scheduler:
             self._step()
         return True
 
-    def _do(self, chore: Chore, ticket: Ticket) -> None:
-        """One step of a chore; it goes on in the next turn, before other chores."""
-        ticket.started_at = self._busy_since = self._clock.monotonic()
+    def _do(self, operation: ControlOperation, one: PendingRequest) -> None:
+        """One step of a operation; it goes on in the next turn, before other operations."""
+        one.started_at = self._busy_since = self._clock.monotonic()
         try:
-            steps = chore()
+            steps = operation()
             done = next(steps, self) is self
         except Exception as error:
             unavailable = DependencyUnavailable("judge", f"{type(error).__name__} on the device")
-            self._answer([ticket], unavailable)
+            self._answer([one], unavailable)
             if self._device.fault(error) == "lost" or not self._device.recover():
                 raise DeviceLost(type(error).__name__) from error
         else:
             if done:
-                self._deliver([(ticket, None)])
+                self._deliver([(one, None)])
             else:
                 with self._wake:
-                    self._chores.appendleft((lambda: steps, ticket))
+                    self._operations.appendleft((lambda: steps, one))
         finally:
             self._busy_since = None
 
-    def _set_apart(self, batch: list[Ticket]) -> list[Ticket]:
+    def _set_apart(self, batch: list[PendingRequest]) -> list[PendingRequest]:
         """Move contexts that are computed piece by piece out of the batch."""
         short = []
-        for ticket in batch:
-            assert isinstance(ticket.ask, Ask)
-            prefill = self._device.prefill(ticket.adapter, ticket.ask)
+        for one in batch:
+            assert isinstance(one.request, ScoreRequest)
+            prefill = self._device.prefill(one.adapter, one.request)
             if prefill is None:
-                short.append(ticket)
+                short.append(one)
             else:
-                self._long.append((ticket, prefill))
+                self._long.append((one, prefill))
         return short
 
     def _prefill(self) -> None:
-        """One piece of one long context. Two take turns, so no more than two hold keys."""
-        ticket, prefill = self._long.popleft()
-        if ticket.future.done():
+        """One chunk of one long context; the first ``LONG_CONTEXTS`` of them take turns."""
+        one, prefill = self._long.popleft()
+        if one.future.done():
             return
-        self._in_hand.append(ticket)
-        with self._on_device([ticket], "no"):
-            (ask,) = self._isolated(lambda _: [prefill.step()], [ticket])
-        if isinstance(ask, WorkerError):
-            self._answer([ticket], ask)
-        elif ask is None:
-            self._long.insert(1, (ticket, prefill))
+        self._in_flight.append(one)
+        with self._on_device([one], "no"):
+            (request,) = self._isolated(lambda _: [prefill.step()], [one])
+        if isinstance(request, WorkerError):
+            self._answer([one], request)
+        elif request is None:
+            self._long.insert(LONG_CONTEXTS - 1, (one, prefill))
         else:
-            ticket.ask, ticket.tokens = ask, self._device.cost(ask)
+            one.request, one.tokens = request, self._device.cost(request)
             with self._wake:
-                self._verdicts.appendleft(ticket)
+                self._verdicts.appendleft(one)
 
-    def _take(self, queue: deque[Ticket]) -> list[Ticket]:
+    def _take(self, queue: deque[PendingRequest]) -> list[PendingRequest]:
         """The next batch of a lane, without those nobody waits for any more."""
-        waiting = [ticket for ticket in queue if not ticket.future.done()]
+        waiting = [one for one in queue if not one.future.done()]
         chosen = set(self._pick(waiting, self._max_batch, self._max_tokens))
         queue.clear()
-        queue.extend(ticket for index, ticket in enumerate(waiting) if index not in chosen)
+        queue.extend(one for index, one in enumerate(waiting) if index not in chosen)
         taken = [waiting[index] for index in sorted(chosen)]
-        self._in_hand += taken
+        self._in_flight += taken
         return taken
 
-    def _read(self, batch: list[Ticket]) -> None:
+    def _read(self, batch: list[PendingRequest]) -> None:
         adapter = batch[0].adapter
 
-        def read(tickets: Sequence[Ticket]) -> list[Reading | Undecided]:
-            asks = [ticket.ask for ticket in tickets]
-            return self._device.read(adapter, asks)  # type: ignore[arg-type]
+        def read(pending: Sequence[PendingRequest]) -> list[ScoreResult | Undecided]:
+            requests = [one.request for one in pending]
+            return self._device.read(adapter, requests)  # type: ignore[arg-type]
 
         with self._on_device(batch, "no"):
             results = self._isolated(read, batch)
@@ -390,53 +402,53 @@ class Scheduler:
         self._deliver(zip(batch, results, strict=True))
 
     def _isolated(
-        self, run: Callable[[Sequence[Ticket]], list[Any]], tickets: list[Ticket]
+        self, run: Callable[[Sequence[PendingRequest]], list[Any]], pending: list[PendingRequest]
     ) -> list[Any]:
         """``run_isolated``; where the device is at fault, everybody is told to come again."""
         try:
-            return run_isolated(run, tickets, self._device, self._healthy)
+            return run_isolated(run, pending, self._device, self._healthy)
         except DeviceUnwell as error:
-            return self._again(tickets, str(error))
+            return self._again(pending, str(error))
         except DeviceLost:
-            self._answer(tickets, DependencyUnavailable("judge", "the device was lost"))
+            self._answer(pending, DependencyUnavailable("judge", "the device was lost"))
             raise
 
-    def _again(self, tickets: Sequence[Ticket], why: str) -> list[Any]:
+    def _again(self, pending: Sequence[PendingRequest], why: str) -> list[Any]:
         logger.warning("the device judges nothing at the moment: %s", why)
         again = DependencyUnavailable("judge", "the device judges nothing at the moment")
-        return [again] * len(tickets)
+        return [again] * len(pending)
 
     def _healthy(self) -> bool:
         if self._canary is None:
             return True
-        ask, adapter = self._canary
+        request, adapter = self._canary
         try:
-            return isinstance(self._device.read(adapter, [ask])[0], Reading)
+            return isinstance(self._device.read(adapter, [request])[0], ScoreResult)
         except Exception:
             self._device.recover()
             return False
 
-    def _open(self, tickets: list[Ticket]) -> None:
-        adapter = tickets[0].adapter
+    def _open(self, pending: list[PendingRequest]) -> None:
+        adapter = pending[0].adapter
         lane = next((one for one in self._lanes if one.adapter == adapter), None)
-        with self._on_device(tickets, "yes"):
+        with self._on_device(pending, "yes"):
             try:
                 if lane is None:
-                    lane = Lane(adapter, self._device.traces(adapter), {})
-                asks = [ticket.ask for ticket in tickets]
-                numbers = lane.traces.add(asks)  # type: ignore[arg-type]
+                    lane = OpenLane(adapter, self._device.reasoning(adapter), {})
+                requests = [one.request for one in pending]
+                numbers = lane.traces.add(requests)  # type: ignore[arg-type]
             except Exception as error:
-                self._trace_failed(tickets, error)
+                self._trace_failed(pending, error)
                 return
-        lane.waiting.update(zip(numbers, tickets, strict=True))
+        lane.waiting.update(zip(numbers, pending, strict=True))
         if lane not in self._lanes:
             self._lanes.append(lane)
 
     def _step(self) -> None:
         """One token for the traces of one adapter; adapters take turns."""
         lane = self._lanes.popleft()
-        self._in_hand += lane.waiting.values()
-        for number in [n for n, ticket in lane.waiting.items() if ticket.future.done()]:
+        self._in_flight += lane.waiting.values()
+        for number in [n for n, one in lane.waiting.items() if one.future.done()]:
             lane.traces.drop(number)
             del lane.waiting[number]
         if not lane.waiting:
@@ -453,26 +465,26 @@ class Scheduler:
         if lane.waiting:
             self._lanes.append(lane)
 
-    def _trace_failed(self, tickets: list[Ticket], error: Exception) -> None:
+    def _trace_failed(self, pending: list[PendingRequest], error: Exception) -> None:
         """Traces can be shed: they fail together, and only a lost device is more than that."""
         lost = self._device.fault(error) == "lost" or not self._device.recover()
         logger.warning("traces failed: %s", type(error).__name__)
         if lost:
-            self._answer(tickets, DependencyUnavailable("judge", "the device was lost"))
+            self._answer(pending, DependencyUnavailable("judge", "the device was lost"))
             raise DeviceLost(type(error).__name__)
-        self._answer(tickets, LaneFull() if self._device.fault(error) == "memory" else _failed())
+        self._answer(pending, LaneFull() if self._device.fault(error) == "memory" else _failed())
 
     @contextlib.contextmanager
-    def _on_device(self, batch: list[Ticket], think: str) -> Any:
+    def _on_device(self, batch: list[PendingRequest], think: str) -> Any:
         """Mark the time on the device, as the watchdog, the metrics and the trace see it."""
         started = self._clock.monotonic()
         labels = {Attribute.THINK: think}
-        costs = [ticket.tokens for ticket in batch]
+        costs = [one.tokens for one in batch]
         tokens = sum(costs) if self._device.packed else len(batch) * max(costs)
-        for ticket in batch:
-            ticket.started_at = started
-            instruments.queue_duration.record(started - ticket.queued_at, labels)
-        links = [ticket.link for ticket in batch if ticket.link is not None][:MAX_LINKS]
+        for one in batch:
+            one.started_at = started
+            instruments.queue_duration.record(started - one.queued_at, labels)
+        links = [one.link for one in batch if one.link is not None][:MAX_LINKS]
         attributes: dict[str, str | bool | int | float] = {
             Attribute.BATCH_SIZE: len(batch),
             Attribute.TOKENS: tokens,
@@ -489,11 +501,11 @@ class Scheduler:
 
     # Answers, and the end.
 
-    def _deliver(self, results: Iterable[tuple[Ticket, Any]]) -> None:
+    def _deliver(self, results: Iterable[tuple[PendingRequest, Any]]) -> None:
         deliver(results, self._clock.monotonic())
 
-    def _answer(self, tickets: Iterable[Ticket], error: WorkerError | LaneFull) -> None:
-        self._deliver((ticket, error) for ticket in tickets)
+    def _answer(self, pending: Iterable[PendingRequest], error: WorkerError | LaneFull) -> None:
+        self._deliver((one, error) for one in pending)
 
     def _refuse(self, error: WorkerError) -> None:
         with self._wake:
@@ -503,12 +515,12 @@ class Scheduler:
     def _abandon(self) -> None:
         """Answer everything that still waits with the reason why nothing comes any more."""
         with self._wake:
-            waiting = [*self._in_hand, *self._verdicts, *self._traces]
-            waiting += [ticket for ticket, _ in self._long]
-            waiting += [ticket for _, ticket in self._chores]
+            waiting = [*self._in_flight, *self._verdicts, *self._traces]
+            waiting += [one for one, _ in self._long]
+            waiting += [one for _, one in self._operations]
             for lane in self._lanes:
                 waiting += lane.waiting.values()
-            for queue in (self._verdicts, self._traces, self._long, self._chores, self._lanes):
+            for queue in (self._verdicts, self._traces, self._long, self._operations, self._lanes):
                 queue.clear()
         assert self._refused is not None
         self._answer(waiting, self._refused)

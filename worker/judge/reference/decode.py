@@ -131,12 +131,12 @@ class Writing:
     finished: Callable[[Written], bool] = lambda _: False
 
 
-Guess = Callable[[Sequence[int]], Sequence[tuple[int, ...]]]
+Draft = Callable[[Sequence[int]], Sequence[tuple[int, ...]]]
 """From the ids written so far to texts that may follow; whoever computes them may ignore it."""
 
 
-def no_guess(_: Sequence[int]) -> Sequence[tuple[int, ...]]:
-    """Nothing is likely to follow (a ``Guess``)."""
+def no_draft(_: Sequence[int]) -> Sequence[tuple[int, ...]]:
+    """Nothing is likely to follow (a ``Draft``)."""
     return ()
 
 
@@ -345,7 +345,7 @@ class Prefix:
         contexts: Sequence[Context],
         budgets: Sequence[int],
         writing: Writing,
-        guesses: Sequence[Guess] = (),
+        drafts: Sequence[Draft] = (),
     ) -> list[Written]:
         """Greedy text behind every context; those that end in one slot are written together."""
         written: dict[int, Written] = {}
@@ -364,7 +364,7 @@ class Prefix:
             written.update(zip(same, stream.run(), strict=True))
         return [written[n] for n in range(len(rows))]
 
-    def row(self, row: int) -> None:
+    def known(self, row: int) -> None:
         """Nothing outlives the batch."""
 
     def _fork(self, rows: Sequence[int]) -> DynamicCache:

@@ -9,9 +9,9 @@ from worker.judge.local.batch_scoring import Reader, plain_reader
 from worker.judge.local.device import Fault, fault_of, recovers
 from worker.judge.local.label_scores import MIN_CONSTANT, Limits
 from worker.judge.local.loading import Checkpoint
-from worker.judge.local.reasoning import PlainTraces
+from worker.judge.local.reasoning import PlainReasoning
 from worker.judge.local.replicas import Replicas
-from worker.judge.local.requests import Ask, Reading
+from worker.judge.local.requests import ScoreRequest, ScoreResult
 
 
 class PlainDevice:
@@ -27,7 +27,9 @@ class PlainDevice:
         self._readers: dict[str | None, Reader] = {}
         self._pad: int = checkpoint.tokenizer.pad_token_id or 0
 
-    def read(self, adapter: str | None, asks: Sequence[Ask]) -> list[Reading | Undecided]:
+    def read(
+        self, adapter: str | None, requests: Sequence[ScoreRequest]
+    ) -> list[ScoreResult | Undecided]:
         reader = self._readers.get(adapter)
         if reader is None:
             reader = self._readers[adapter] = plain_reader(
@@ -37,21 +39,21 @@ class PlainDevice:
                 self._limits,
                 min_constant=self._min_constant,
             )
-        return reader.read(asks)
+        return reader.read(requests)
 
-    def cost(self, ask: Ask) -> int:
-        return len(ask.context)
+    def cost(self, request: ScoreRequest) -> int:
+        return len(request.context)
 
-    def prefill(self, adapter: str | None, ask: Ask) -> None:
+    def prefill(self, adapter: str | None, request: ScoreRequest) -> None:
         """The plain model reads every context in one piece."""
 
     def warm(self, adapter: str | None, prefix: Sequence[int]) -> Iterator[None]:
         """Nothing is kept that could be warm."""
         return iter(())
 
-    def traces(self, adapter: str | None) -> PlainTraces:
+    def reasoning(self, adapter: str | None) -> PlainReasoning:
         checkpoint = self._checkpoint
-        return PlainTraces(
+        return PlainReasoning(
             self.replicas[adapter], checkpoint.answer, checkpoint.tokenizer, self._pad
         )
 

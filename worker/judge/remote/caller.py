@@ -22,6 +22,8 @@ import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
+from opentelemetry.trace import SpanKind
+
 from worker.clock import Clock
 from worker.codes import UndecidedReason
 from worker.errors import DependencyUnavailable, Undecided
@@ -29,8 +31,11 @@ from worker.judge.remote.client import Failure, Meaning
 from worker.resilience.breaker import Blame, CircuitBreaker, RetryBudget
 from worker.settings.sections import RemoteSettings
 from worker.telemetry import instruments
-from worker.telemetry.names import Attribute, Span
-from worker.telemetry.spans import stage
+from worker.telemetry.names import Attribute, Span, named
+from worker.telemetry.tracing import stage
+
+PROVIDER = "openai"
+"""Whose API is spoken; the semantic conventions have no word for servers that are alike."""
 
 T = TypeVar("T")
 Send = Callable[[], Awaitable[T]]
@@ -110,9 +115,12 @@ class Caller:
     async def _once(self, send: Send[T], began: float, subject: Hashable) -> T:
         mark = object()
         self._inflight[mark] = began
-        result = "ok"
+        result, model = "ok", self._settings.model or ""
+        attributes = {Attribute.GEN_AI_OPERATION: "chat", Attribute.GEN_AI_PROVIDER: PROVIDER}
+        if model:
+            attributes[Attribute.GEN_AI_MODEL] = model
         try:
-            with stage(Span.REMOTE):
+            with stage(named(Span.REMOTE, model), attributes, SpanKind.CLIENT):
                 answer = await send()
         except Failure as failure:
             result = failure.kind

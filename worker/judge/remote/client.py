@@ -17,7 +17,7 @@ from worker.codes import UndecidedReason
 from worker.errors import ConfigurationError, Undecided
 from worker.records import Header
 from worker.settings.sections import RemoteSettings
-from worker.telemetry.propagation import traceparent
+from worker.telemetry.tracing import traceparent
 
 # What can go wrong with one HTTP request, and what that says about the server and the event.
 #

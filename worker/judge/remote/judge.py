@@ -17,7 +17,7 @@ from worker.codes import SkippedReasoning, UndecidedReason
 from worker.contracts.verdict import ContextUse, ModelRef
 from worker.errors import ConfigurationError, DependencyUnavailable, Undecided, WorkerError
 from worker.guard.taxonomy import FLOOR
-from worker.judge.local.requests import Reading
+from worker.judge.local.requests import ScoreResult
 from worker.judge.remote.answer import (
     Answer,
     Bound,
@@ -90,7 +90,7 @@ class Inquiry:
         self._response, self._rubric, self._threshold = response, rubric, threshold
         self.answers: list[Answer] = []
 
-    async def reading(self, answer: Answer | None = None) -> Reading:
+    async def reading(self, answer: Answer | None = None) -> ScoreResult:
         """Everything that is read from one context; ``answer`` is the first one, if it is there.
 
         Raises:
@@ -101,7 +101,7 @@ class Inquiry:
         sides = self._sides(answer)
         scores = [sides.user.score, sides.response.score if sides.response else 0.0]
         counted = sides.written_unsafe or max(scores) >= self._threshold
-        reading = Reading(user=sides.user, response=sides.response)
+        reading = ScoreResult(user=sides.user, response=sides.response)
         if not counted and max(scores) < FLOOR_THRESHOLD:
             return reading
         line, bias = sides.line, dict[int, float]()
@@ -115,12 +115,13 @@ class Inquiry:
         floor = await self._floor(answer, looked_at, bias, sides.chance)
         if not counted and not floor.known:
             raise _unchecked()
-        return Reading(
+        return ScoreResult(
             user=sides.user,
             response=sides.response,
             categories=line.categories if counted else (),
             categories_complete=not counted or (line.complete and floor.known),
             floor_score=sides.chance * floor.share,
+            floor_asked=floor.known,
         )
 
     def _sides(self, answer: Answer) -> Sides:
@@ -148,11 +149,12 @@ class Inquiry:
         except Undecided:  # the labels of the first answer stand all the same
             return first, None
 
-    def _without_line(self, reading: Reading, counted: bool) -> Reading:
-        """Unsafe without a category is never cleared; safe without a look at the floor is none."""
+    def _without_line(self, reading: ScoreResult, counted: bool) -> ScoreResult:
+        """Unsafe without a category is never cleared, and says that the floor was not asked; safe
+        without a look at the floor is none."""
         if not counted:
             raise _unchecked()
-        return msgspec.structs.replace(reading, categories_complete=False)
+        return msgspec.structs.replace(reading, categories_complete=False, floor_asked=False)
 
     async def _floor(
         self, answer: Answer, line: Line, bias: Mapping[int, float], chance: float
@@ -266,7 +268,7 @@ class Run:
         self.waited = 0.0
         self.used = prepared.used
 
-    async def verdict(self) -> Reading:
+    async def verdict(self) -> ScoreResult:
         """The reading without a trace. Earlier turns are left out where the server has no room.
 
         Raises:
@@ -301,7 +303,7 @@ class Run:
             return skipped(SkippedReasoning.FAILED, trace)
         return concluded(trace, reading)
 
-    async def _read(self) -> Reading:
+    async def _read(self) -> ScoreResult:
         inquiry = self._inquiry(think=False)
         try:
             return await inquiry.reading()
@@ -435,7 +437,7 @@ class RemoteJudge:
         if wanted(request.think, reading.user, reading.response):
             thought = await self._think(run, request)
         elapsed = self._clock.monotonic() - began
-        instruments.queue_duration.record(run.waited, {Attribute.THINK: False})
+        instruments.queue_duration.record(run.waited, {Attribute.THINK: "no"})
         first = run.answers[0]
         estimate = len(prepared.user + (request.rubric.text or "")) // BYTES_A_TOKEN + 1
         return Judgement(
@@ -444,6 +446,7 @@ class RemoteJudge:
             categories=reading.categories,
             categories_complete=reading.categories_complete,
             floor_score=reading.floor_score,
+            floor_asked=reading.floor_asked,
             thought=thought,
             neutralised=prepared.names,
             context=run.used,

@@ -1,4 +1,4 @@
-"""From a request to the texts that are sent: neutralised and folded, as in front of a local model.
+"""From a request to the texts that are sent: sanitised and folded, as in front of a local model.
 
 The server's tokenizer is not here, so the known control strings of Gemma 3 stand for its added
 tokens, and the length of earlier turns is estimated. Whether the judged turn fits, the server says.
@@ -13,8 +13,8 @@ from worker.codes import UndecidedReason
 from worker.contracts.verdict import ContextUse
 from worker.errors import Undecided
 from worker.guard.context import fold_context
+from worker.guard.sanitise import Sanitiser
 from worker.images import JudgeImage
-from worker.judge.neutralise import Neutraliser
 from worker.judgement import JudgeRequest, Rubric
 
 NO_TEXT = "(image without text)"
@@ -22,20 +22,12 @@ NO_TEXT = "(image without text)"
 BYTES_A_TOKEN = 3
 """Bytes of UTF-8 that one token stands for at least, in ordinary text: the estimate is high."""
 
-GEMMA_TOKENS = (
-    *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<2mass>", "[@BOS@]", "<unused0>"),
-    *("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>"),
-    *("<image_soft_token>", "[multimodal]"),
-)
-"""Added tokens of Gemma 3 that control something (source: its tokenizer). Its HTML tags and runs of
-white space are added tokens too, but mean nothing to the prompt."""
-
 
 @dataclass(frozen=True)
 class Prepared:
     """One request, ready to be sent. ``alone`` is ``user`` without the earlier turns in ``used``.
 
-    ``names`` are the control strings that were defused.
+    ``names`` are the control strings that were sanitised.
     """
 
     user: str
@@ -52,20 +44,19 @@ class Preparer:
 
     def __init__(self, context_budget: int) -> None:
         self._context_budget = context_budget
-        added = {token: number for number, token in enumerate(GEMMA_TOKENS)}
-        # No tokenizer to ask whether a defused text is really harmless: it spells no token at all.
-        self._neutralise = Neutraliser(added, lambda _: ())
+        # No tokenizer to ask whether a sanitised text still spells a token.
+        self._sanitise = Sanitiser({}, lambda _: ())
 
     def prepare(self, request: JudgeRequest) -> Prepared:
-        """Defuse everything, and fold in what fits of the earlier turns, newest first.
+        """Sanitise everything, and fold in what fits of the earlier turns, newest first.
 
         Raises:
             Undecided: ``empty_message``; ``invalid_field`` where a text is no Unicode.
         """
-        user, found = self._defused(request.user)
+        user, found = self._sanitised(request.user)
         response = None
         if request.response is not None and request.response.strip():
-            response, more = self._defused(request.response)
+            response, more = self._sanitised(request.response)
             found |= more
         if not user:
             if request.image is None:
@@ -83,14 +74,14 @@ class Preparer:
             names=tuple(sorted(found | more)),
         )
 
-    def _defused(self, text: str) -> tuple[str, frozenset[str]]:
+    def _sanitised(self, text: str) -> tuple[str, frozenset[str]]:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise Undecided(
                 UndecidedReason.INVALID_FIELD, field="messages", detail="a lone surrogate"
             ) from error
-        return self._neutralise(text.strip())
+        return self._sanitise(text.strip())
 
     def _earlier(
         self, earlier: Sequence[tuple[str, str]]
@@ -101,10 +92,10 @@ class Preparer:
         for role, text in reversed(earlier):
             if len(text) > room:
                 break
-            defused, names = self._defused(text)
-            room -= len(f"{role}: {defused}\n".encode())
+            sanitised, names = self._sanitised(text)
+            room -= len(f"{role}: {sanitised}\n".encode())
             if room < 0:
                 break
-            turns.insert(0, (role, defused))
+            turns.insert(0, (role, sanitised))
             found |= names
         return turns, found

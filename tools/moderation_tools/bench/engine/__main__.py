@@ -14,10 +14,12 @@ from moderation_tools.bench.engine import clock
 from moderation_tools.bench.engine.model import CONFIGS, random_model
 from moderation_tools.bench.engine.tables import TABLES, beside_server
 from moderation_tools.bench.engine.verdicts import Rig
-from worker.judge.engine.compile_warmup import fuse
+from worker.judge.engine.backend import Attention
+from worker.judge.engine.backends import choose, make
+from worker.judge.engine.compile_warmup import compile_ahead
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.model import TextWeights
-from worker.judge.engine.quantization import Numerics, fp8_pays, maker
+from worker.judge.engine.quantization import Numerics, fp8_pays, quantizer
 
 FULL = {"events": 126, "batch": 42, "together": 128}
 """Events a turn, a forward and a step on a GPU: forwards of about 8,000 tokens."""
@@ -62,12 +64,13 @@ def _all_that_pay(device: torch.device) -> list[Numerics]:
 def _measure(model: Any, numerics: Numerics, chosen: argparse.Namespace) -> None:
     """All tables in one kind of numerics; eight bits leave the plain model without its weights."""
     hidden = model.config.text_config.hidden_size
+    backend = choose(chosen.attention, model.device)
     rate = clock.matmul_rate(model.device, model.dtype, hidden, numerics)
-    print(f"\nnumerics {numerics}: matrix products {rate / 1e9:,.0f} GFLOP/s")
-    weights = TextWeights(model, maker(numerics, model.device))
-    rig = Rig(model, Forward(weights, compiled=chosen.compile))
+    print(f"\nnumerics {numerics}: matrix products {rate / 1e9:,.0f} GFLOP/s, attention {backend}")
+    weights = TextWeights(model, quantizer(numerics, model.device, model.dtype))
+    rig = Rig(model, Forward(weights, make(backend, weights, compiled=chosen.compile)))
     if chosen.compile:
-        fuse(rig.forward)  # as the worker does before it serves
+        compile_ahead(rig.forward)  # as the worker does before it serves
     for table in chosen.tables or (() if chosen.against else TABLES):
         TABLES[table](rig, chosen, rate)
     if chosen.against:
@@ -98,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(Numerics),
         help="one after the other, model first; default: model, and fp8 on a GPU that has it",
     )
+    parser.add_argument("--attention", choices=get_args(Attention), default="auto")
     parser.add_argument("--compile", action="store_true", help="fuse element-wise work")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument(

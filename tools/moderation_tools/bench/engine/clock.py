@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from worker.judge.engine.quantization import Matrix, Numerics, multiply
+from worker.judge.engine.quantization import Numerics, product, quantizer
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -59,7 +59,7 @@ def matmul_rate(
     what no engine can exceed. Its operands are ready; making them eight bits wide is not counted.
     """
     rows, columns = 2048, 4 * hidden
-    product = _product(
+    multiply = _product(
         torch.randn(rows, hidden, device=device).to(dtype),
         torch.randn(columns, hidden, device=device).to(dtype),
         numerics,
@@ -68,7 +68,7 @@ def matmul_rate(
 
     def call() -> None:
         for _ in range(repeat):
-            product()
+            multiply()
 
     seconds = in_turns({"matmul": call}, rounds)["matmul"]
     return 2 * rows * hidden * columns * repeat / seconds
@@ -87,7 +87,8 @@ def _product(
         return lambda: torch._scaled_mm(
             narrow, other.t(), by_row[0], by_row[1].t(), out_dtype=torch.bfloat16
         )
-    return lambda: multiply(left, Matrix(right))  # by the library that is faster at it
+    linear = quantizer("model", right.device, right.dtype)(right)
+    return lambda: product(left, linear)  # by the library that is faster at it
 
 
 def _wait() -> None:

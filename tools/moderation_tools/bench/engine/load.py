@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from moderation_tools.bench.engine.against import Served
 from moderation_tools.bench.engine.verdicts import Rig
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 
 ALL_AT_ONCE = 1e9
 """A rate per second at which everything waits from the start."""
@@ -35,7 +35,7 @@ class Arrivals:
         return number / self._rate
 
 
-def at_rate(rig: Rig, rows: list[Row], per_second: float, batch: int) -> Served:
+def at_rate(rig: Rig, rows: list[InputSequence], per_second: float, batch: int) -> Served:
     """Rows that arrive at a steady rate; each forward takes up to ``batch`` of those that wait."""
     arrivals = Arrivals(per_second)
     latencies: list[float] = []

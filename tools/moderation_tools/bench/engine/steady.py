@@ -17,11 +17,11 @@ import torch
 
 from moderation_tools.bench.engine.model import random_model
 from moderation_tools.bench.engine.workload import IMAGE, Lengths, Workload
-from worker.judge.engine.decode_batch import Slots
+from worker.judge.engine.decode_batch import DecodeBatch
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.image_embeddings import ImageEmbeddings
 from worker.judge.engine.model import TextWeights
-from worker.judge.engine.prefix_cache import Prefixes
+from worker.judge.engine.prefix_cache import PrefixCache
 from worker.judge.reference.decode import Context
 
 WARM_UP = 500
@@ -51,7 +51,7 @@ class _Stream:
         model = random_model("small", device, torch.float32)
         config = model.config
         self._forward = Forward(TextWeights(model))
-        self._prefixes = Prefixes(self._forward, 2**30)
+        self._prefixes = PrefixCache(self._forward, 2**30)
         embedding = IMAGE * config.text_config.hidden_size * 4
         self._images = ImageEmbeddings(model, embedding * IMAGES // 8)
         self._work = Workload(config.text_config.vocab_size, Lengths(320, POLICIES))
@@ -66,7 +66,7 @@ class _Stream:
         rows = self._work.rows(self._prefixes, BATCH - 1)
         rows += self._work.rows(self._prefixes, 1, [embedding])
         kept = self._forward.run(rows, keep=[True] * len(rows)).kept
-        slots = Slots(self._forward)
+        slots = DecodeBatch(self._forward)
         assert kept[0] is not None
         slots.add(kept[0], TRACE)
         for token in range(TRACE):

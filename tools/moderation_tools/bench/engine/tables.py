@@ -10,7 +10,7 @@ from moderation_tools.bench.engine import against, load, rates, steady, think
 from moderation_tools.bench.engine.against import Served
 from moderation_tools.bench.engine.verdicts import Rig, beside_generate, costs, images
 from moderation_tools.bench.engine.workload import Lengths, Workload
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 
 PREFIXES = (320, 1000)
 """Tokens of the policies: the built-in taxonomy's, and a long one of a user's own."""
@@ -132,7 +132,7 @@ def beside_server(rig: Rig, chosen: argparse.Namespace) -> None:
 
         rows = work.rows(policies, chosen.events)
 
-        def engine_at(rate: float, rows: list[Row] = rows) -> Served:
+        def engine_at(rate: float, rows: list[InputSequence] = rows) -> Served:
             # Each runs a little first: who was idle finds its memory cold.
             load.at_rate(rig, rows[: chosen.batch], load.ALL_AT_ONCE, chosen.batch)
             return load.at_rate(rig, rows, rate, chosen.batch)

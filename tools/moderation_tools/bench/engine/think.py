@@ -10,8 +10,8 @@ from moderation_tools.bench.engine.clock import now, take
 from moderation_tools.bench.engine.load import Arrivals
 from moderation_tools.bench.engine.verdicts import Rig
 from moderation_tools.bench.engine.workload import Lengths, Workload
-from worker.judge.engine.decode_batch import Slots
-from worker.judge.engine.kv_cache import OwnKV
+from worker.judge.engine.decode_batch import DecodeBatch
+from worker.judge.engine.kv_cache import SequenceKV
 
 SWITCH = 10
 """Tokens behind ``/think`` that differ from the verdict's prompt."""
@@ -59,10 +59,10 @@ def under_load(rig: Rig, tokens: int, turns: int, *, together: int = 8) -> Overh
 
 
 def write(
-    rig: Rig, rows: list[OwnKV], tokens: int, between: Callable[[], None] = lambda: None
+    rig: Rig, rows: list[SequenceKV], tokens: int, between: Callable[[], None] = lambda: None
 ) -> None:
     """Traces of ``tokens`` behind all rows, a step at a time."""
-    slots = Slots(rig.forward, rows=len(rows))
+    slots = DecodeBatch(rig.forward, least=len(rows))
     for own in rows:
         slots.add(own, SWITCH + tokens)
     count = len(rows)
@@ -73,7 +73,7 @@ def write(
         logits = slots.extend(written, [1] * count)
 
 
-def _verdicts(rig: Rig, count: int, turns: int) -> tuple[list[OwnKV], list[float]]:
+def _verdicts(rig: Rig, count: int, turns: int) -> tuple[list[SequenceKV], list[float]]:
     rows = Workload(rig.vocabulary, Lengths(320)).rows(rig.prefixes(), count)
     keep = [True] * count
     seconds = [take(lambda: rig.forward.run(rows, keep=keep)) for _ in range(turns + 1)]

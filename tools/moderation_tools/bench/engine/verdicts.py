@@ -18,9 +18,9 @@ from moderation_tools.bench.engine.workload import (
     Workload,
     behind_image,
 )
-from worker.judge.engine.batch import Row
+from worker.judge.engine.batch import InputSequence
 from worker.judge.engine.forward import Forward
-from worker.judge.engine.prefix_cache import Prefixes
+from worker.judge.engine.prefix_cache import PrefixCache
 
 BUDGET = 64 * 2**30
 """Bytes for policies: none is computed twice here."""
@@ -39,9 +39,9 @@ class Rig:
         """Token ids there are."""
         return int(self.model.config.text_config.vocab_size)
 
-    def prefixes(self) -> Prefixes:
+    def prefixes(self) -> PrefixCache:
         """A fresh store of policies."""
-        return Prefixes(self.forward, BUDGET)
+        return PrefixCache(self.forward, BUDGET)
 
     def flops(self, lengths: Lengths) -> float:
         """FLOPs of one verdict: matrices, last layer and head at the label rows only, attention."""
@@ -66,7 +66,7 @@ class Rig:
         return float(matrices + 2 * asked * (rest + head) + attention)
 
 
-def verdict_call(rig: Rig, rows: list[Row], batch: int) -> Callable[[], None]:
+def verdict_call(rig: Rig, rows: list[InputSequence], batch: int) -> Callable[[], None]:
     """Labels of all rows, ``batch`` rows a forward, keys kept as the worker keeps them."""
 
     def call() -> None:
@@ -128,7 +128,7 @@ def images(
     seen = embed(pixels)
     rows = work.rows(prefixes, events, seen)
     kept = rig.forward.run(
-        [Row(row.ids[:IMAGE], row.prefix, picture=row.picture) for row in rows],
+        [InputSequence(row.ids[:IMAGE], row.prefix, image=row.image) for row in rows],
         keep=[True] * events,
     ).kept
     known = [behind_image(row, own) for row, own in zip(rows, kept, strict=True) if own is not None]

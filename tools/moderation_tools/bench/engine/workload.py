@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.judge.engine.batch import Picture, Row
-from worker.judge.engine.kv_cache import OwnKV
-from worker.judge.engine.prefix_cache import Prefixes
+from worker.judge.engine.batch import ImageSpan, InputSequence
+from worker.judge.engine.kv_cache import SequenceKV
+from worker.judge.engine.prefix_cache import PrefixCache
 
 EVENT = 50
 """Tokens of an event's own text."""
@@ -48,22 +48,24 @@ class Workload:
         ]
 
     def rows(
-        self, prefixes: Prefixes, count: int, pictures: list[torch.Tensor] | None = None
-    ) -> list[Row]:
+        self, prefixes: PrefixCache, count: int, pictures: list[torch.Tensor] | None = None
+    ) -> list[InputSequence]:
         """The same as the engine computes them: prefix shared, labels wanted."""
         rows = []
         for number, (policy, own) in enumerate(self.contexts(count)):
             picture = None
             if pictures is not None:
                 own = self.ids(IMAGE) + own
-                picture = Picture(1, pictures[number][: IMAGE - 1])
+                picture = ImageSpan(1, pictures[number][: IMAGE - 1])
             ids = own + self.ids(ANSWER)
             wanted = tuple(range(len(own) - 1, len(ids)))
-            rows.append(Row(ids=ids, prefix=prefixes.get(policy), picture=picture, wanted=wanted))
+            rows.append(
+                InputSequence(ids=ids, prefix=prefixes.get(policy), image=picture, wanted=wanted)
+            )
         return rows
 
 
-def behind_image(row: Row, known: OwnKV) -> Row:
+def behind_image(row: InputSequence, known: SequenceKV) -> InputSequence:
     """An image event's row as it is computed once its image is ``known`` under its policy."""
     wanted = tuple(place - IMAGE for place in row.wanted)
-    return Row(ids=row.ids[IMAGE:], prefix=row.prefix, past=known, wanted=wanted)
+    return InputSequence(ids=row.ids[IMAGE:], prefix=row.prefix, past=known, wanted=wanted)

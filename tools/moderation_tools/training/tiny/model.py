@@ -53,6 +53,8 @@ def model_config(vocabulary: Vocabulary) -> Gemma3Config:
             patch_size=PATCH_SIZE,
             vision_use_head=False,
         ),
+        # Travels with every copy of the checkpoint: a worker on a real log refuses it.
+        moderation_worker={"demonstration": True, "family": "tiny"},
         mm_tokens_per_image=IMAGE_TOKENS,
         boi_token_index=ids["<start_of_image>"],
         eoi_token_index=ids["<end_of_image>"],
