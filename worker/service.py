@@ -89,17 +89,6 @@ def forget() -> None:
         gauge.watch(None)
 
 
-def _silences(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
-    """Seconds since the log last answered, by what it was asked for."""
-    activity = snapshot.stream.log if snapshot.stream else LogActivity()
-    moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
-    return [
-        (max(0.0, snapshot.now - moment), {Attribute.KIND: kind})
-        for kind, moment in moments.items()
-        if moment is not None
-    ]
-
-
 def _model(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
     if (model := snapshot.model) is None:
         return []
@@ -133,6 +122,17 @@ def _problems(policies: PolicyRegistry) -> list[instruments.Observation]:
     counts = Counter(names.get(problem.file, "") for problem in policies.problems)
     counts[""] += len(policies.unready_topics())
     return [(counts[name], {Attribute.POLICY: name}) for name in sorted({"", *names.values()})]
+
+
+def _silences(snapshot: WorkerSnapshot) -> list[instruments.Observation]:
+    """Seconds since the log last answered, by what it was asked for."""
+    activity = snapshot.stream.log if snapshot.stream else LogActivity()
+    moments = {"fetch": activity.fetched_at, "commit": activity.committed_at}
+    return [
+        (max(0.0, snapshot.now - moment), {Attribute.KIND: kind})
+        for kind, moment in moments.items()
+        if moment is not None
+    ]
 
 
 class _Away:

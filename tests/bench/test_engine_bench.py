@@ -13,7 +13,7 @@ from moderation_tools.bench.engine.__main__ import main
 from moderation_tools.bench.engine.steady import marks
 from moderation_tools.bench.engine.verdicts import Rig
 from moderation_tools.bench.engine.workload import Lengths, Workload
-from worker.judge.engine.backend import make
+from worker.judge.engine.backends import make
 from worker.judge.engine.forward import Forward
 from worker.judge.engine.model import TextWeights
 from worker.judge.local.loading import load

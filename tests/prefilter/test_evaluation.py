@@ -83,7 +83,9 @@ def said(text: str, *, images: int = 0, response: str | None = None, earlier: st
 
 
 def policy(*lists: Mapping[str, object], **fields: object) -> Policy:
-    return make_policy(prefilter={"lists": [dict(each) for each in lists], **fields})
+    """A policy that blocks: a list settles what is blocked, and nothing milder."""
+    prefilter = {"lists": [dict(each) for each in lists], **fields}
+    return make_policy(prefilter=prefilter, actions={"default": "block"})
 
 
 async def test_a_phrase_decides_before_anything_is_fetched_or_judged() -> None:
@@ -91,7 +93,7 @@ async def test_a_phrase_decides_before_anything_is_fetched_or_judged() -> None:
     house = House()
     verdict = await house.verdict(said("so X.Y.Z. XYZZY", images=2), policy(PHRASES))
     assert (house.asked.count, house.fetches.count) == (0, 0)
-    assert (verdict.outcome, verdict.decided_by, verdict.action) == ("unsafe", "prefilter", "hold")
+    assert (verdict.outcome, verdict.decided_by, verdict.action) == ("unsafe", "prefilter", "block")
     assert verdict.prefilter == (
         PrefilterHit(
             list="scams", decide="unsafe", category="Fraud/Deception", found_in="user", image=None

@@ -20,6 +20,8 @@ from worker.contracts.unknown_fields import UnknownField, unknown_fields
 from worker.errors import Undecided, UnreadableRecord
 from worker.records import Record
 
+_ENVELOPE = frozenset({"content-type", "ce_specversion"})
+"""Headers by which a record may be a CloudEvent, whose key may be another one."""
 _FRAMED_BYTES = 5
 """Schema-registry framing: 0x00 and a schema id of four bytes, big-endian, before the payload."""
 
@@ -84,7 +86,6 @@ class _Conversation(msgspec.Struct):
 
 
 _conversations = msgspec.json.Decoder(_Conversation)
-_ENVELOPE = frozenset({"content-type", "ce_specversion"})
 
 
 def conversation_of(record: Record, max_bytes: int) -> str | None:

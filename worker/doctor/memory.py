@@ -237,24 +237,39 @@ def _largest_of(made: Plan) -> Largest:
     room = made.usable - made.needed
     held = sum(demand.profile.prefix(each.tokens) for each in known)
 
-    def fits(**values: int) -> bool:
-        return plan(demand.with_settings(**values), card).fits
+    def over(**values: int) -> int:
+        made = plan(demand.with_settings(**values), card)
+        return made.needed - made.usable
 
     policies = min(_MOST_POLICIES, len(known) + room // one) if room >= 0 else None
     if policies is None and made.needed - held <= made.usable:
         policies = (made.usable - made.needed + held) // one or None
     positions = demand.config.text_config.max_position_embeddings
     return Largest(
-        max_batch_tokens=_largest(lambda n: fits(max_batch_tokens=n), _MOST_BATCH),
-        max_context=_largest(lambda n: fits(max_context=n), positions),
+        max_batch_tokens=_largest(lambda n: over(max_batch_tokens=n), _MOST_BATCH),
+        max_context=_largest(lambda n: over(max_context=n), positions),
         policies=policies,
     )
 
 
-def _largest(fits: Callable[[int], bool], most: int) -> int | None:
-    """The largest multiple of a thousand tokens up to ``most`` that fits."""
-    low, high = 0, max(1, most // _TOKENS)
+def _largest(over: Callable[[int], int], most: int) -> int | None:
+    """The largest multiple of a thousand tokens up to ``most`` that is over by nothing.
+
+    What is needed grows about evenly, so the next guess lies on the line through the ends.
+    """
+    low, high = 1, max(1, most // _TOKENS)
+    under, above = over(low * _TOKENS), 0
+    if under > 0:
+        return None
+    probe = min(high, 8)
     while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * _TOKENS) else (low, middle - 1)
-    return low * _TOKENS or None
+        found = over(probe * _TOKENS)
+        if found <= 0:
+            low, under = probe, found
+            probe = min(high, 2 * probe) if not above else probe
+        else:
+            high, above = probe - 1, found
+        if above and low < high:
+            share = under / (under - above)
+            probe = min(high, max(low + 1, low + int(share * (high + 1 - low))))
+    return low * _TOKENS

@@ -20,7 +20,7 @@ from worker.judgement import Rubric
 from worker.policy.fields import Problems
 from worker.policy.model import Policy
 from worker.policy.wording import fold
-from worker.prefilter.lookalikes import unmasked
+from worker.text.lookalikes import unmasked
 
 # Recognising a line that carves the floor out: minors and sexual content named together.
 #

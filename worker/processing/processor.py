@@ -139,9 +139,9 @@ class Pipeline:
                 # A bug here would come back with every delivery, poison or not: see ``_judged``.
                 logger.error("a record could not be decoded: %s", type(error).__name__)
                 return [self._dead_letter(record, _internal(error), span)]
-            delivery.identify(decoded.event.conversation_id.encode("utf-8", "surrogatepass"))
             for field in decoded.unknown:
                 instruments.unknown_fields.add(1, {Attribute.KIND: field.kind})
+            delivery.identify(decoded.event.conversation_id.encode("utf-8", "surrogatepass"))
             if policy is None:
                 raise DependencyUnavailable("policy", f"none is live for topic {record.topic}")
             # Now, and not when it was judged: a reload may come in between.

@@ -225,16 +225,6 @@ commit_duration = Histogram(Metric.COMMIT_DURATION, "s", "Begin to committed", _
 retries = Counter(
     Metric.RETRIES, "{retry}", "Retries while a dependency is away", (Attribute.DEPENDENCY,)
 )
-rebalances = Counter(Metric.REBALANCES, "{rebalance}", "Rebalances of the consumer group", ())
-log_silence = Gauge(
-    Metric.LOG_SILENCE,
-    "s",
-    "Since the last fetch, and the last commit, went through",
-    (Attribute.KIND,),
-)
-partition_idle = Gauge(
-    Metric.PARTITION_IDLE, "s", "Since the last commit, where events are in flight", _PARTITION
-)
 unknown_fields = Counter(
     Metric.UNKNOWN_FIELDS,
     "{field}",
@@ -247,6 +237,16 @@ shadow_events = Counter(
     "{event}",
     "Events in the sample of a candidate policy: sampled, and of those judged or missed",
     (Attribute.POLICY, Attribute.RESULT),
+)
+rebalances = Counter(Metric.REBALANCES, "{rebalance}", "Rebalances of the consumer group", ())
+log_silence = Gauge(
+    Metric.LOG_SILENCE,
+    "s",
+    "Since the last fetch, and the last commit, went through",
+    (Attribute.KIND,),
+)
+partition_idle = Gauge(
+    Metric.PARTITION_IDLE, "s", "Since the last commit, where events are in flight", _PARTITION
 )
 policy_reloads = Counter(
     Metric.POLICY_RELOADS,

@@ -226,13 +226,28 @@ def changes(short: Plan) -> dict[str, tuple[str, str]]:
 
 
 def _lowered(demand: Demand, card: Card, fixed: frozenset[str] | set[str]) -> Plan:
-    made = plan(demand, card)
-    for name, value in GIVES_WAY:
-        if made.fits:
-            break
-        if name not in fixed and getattr(made.demand.settings, name) > value:
-            made = plan(made.demand.with_settings(**{name: value}), card)
-    return made
+    """With as few rungs of ``GIVES_WAY`` as it takes; each lowers what is needed, so the number is
+    found by halving."""
+
+    def with_rungs(count: int) -> Plan:
+        values = {
+            name: value
+            for name, value in GIVES_WAY[:count]
+            if name not in fixed and getattr(demand.settings, name) > value
+        }
+        return plan(demand.with_settings(**values) if values else demand, card)
+
+    made = with_rungs(0)
+    if made.fits:
+        return made
+    low, high, best = 0, len(GIVES_WAY), with_rungs(len(GIVES_WAY))
+    if not best.fits:
+        return best
+    while high - low > 1:
+        middle = (low + high) // 2
+        made = with_rungs(middle)
+        low, high, best = (low, middle, made) if made.fits else (middle, high, best)
+    return best
 
 
 def fit(
