@@ -56,7 +56,6 @@ from worker.log.metadata import Committed, decode_metadata, encode_metadata
 from worker.records import Output, Record, TopicPartition
 from worker.settings import Settings
 from worker.telemetry import instruments
-from worker.telemetry.names import Attribute
 from worker.telemetry.redact import Public
 
 log = logging.getLogger(__name__)
@@ -441,7 +440,6 @@ class KafkaLog:
             return
         del self._owned[source]
         self._failed_commits += 1
-        instruments.commits.add(1, {Attribute.TOPIC: source.topic, Attribute.RESULT: "failed"})
         self._in_background(owned.committer.stop())
         self._refetch()
         self._wait_to_claim(source, str(error))
