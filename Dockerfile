@@ -39,6 +39,20 @@ COPY policies ./policies
 COPY worker ./worker
 RUN pip install --constraint constraints.txt .
 
+# For trying out alone: the demonstration's script and pictures, which production does not install.
+#   docker build --target tools -t moderation-worker-tools:0.1.0 .
+FROM build AS build-tools
+COPY tools ./tools
+RUN pip install --constraint constraints.txt ./tools
+
+FROM base AS tools
+ENV PATH=/opt/worker/bin:${PATH} \
+    HOME=/tmp
+COPY --from=build-tools /opt/worker /opt/worker
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["moderation-worker"]
+
 FROM base AS runtime
 ARG VERSION=0.1.0
 ARG REVISION=unknown
