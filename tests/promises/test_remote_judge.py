@@ -37,8 +37,6 @@ def on_server(place: WorkerPlace, server: OpenAIServer, **more: Any) -> None:
         "base_url": server.url,
         "timeout_s": 2.0,
         "retry_initial_s": 0.05,
-        "breaker_initial_s": 0.1,
-        "breaker_max_s": 0.2,
         **more,
     }
     place.change(

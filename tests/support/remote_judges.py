@@ -33,8 +33,6 @@ def remote_settings(
         "timeout_s": 2.0,
         "retry_initial_s": 0.01,
         "retry_max_s": 0.5,
-        "breaker_initial_s": 0.05,
-        "breaker_max_s": 0.1,
         "start_timeout_s": 1.0,
     }
     return JudgeSettings.model_validate(

@@ -19,7 +19,7 @@ from moderation_tools.training.tiny.model import model_config
 from moderation_tools.training.tiny.prompt import closing_text, event_text, prefix_text
 from moderation_tools.training.tiny.vocabulary import vocabulary
 from worker.checkpoints import TINY
-from worker.guard import render
+from worker.guard import nemotron35 as render
 
 pytestmark = pytest.mark.model
 

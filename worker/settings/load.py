@@ -68,6 +68,10 @@ class Retired(NamedTuple):
 
 RETIRED: tuple[Retired, ...] = (
     Retired("stream.commit_max_events", None, "the bytes of a transaction are what bounds it"),
+    *(
+        Retired(f"judge.remote.{name}", None, "the circuit breaker finds its own measure")
+        for name in ("retry_ratio", "breaker_failures", "breaker_initial_s", "breaker_max_s")
+    ),
 )
 """Each is taken out one release after it came in here."""
 

@@ -103,14 +103,6 @@ class RemoteSettings(Section):
     """First wait before a retry; doubles up to ``retry_max_s``, with jitter."""
     retry_max_s: PositiveSeconds = 5.0
     """Longest wait before a retry. A server that asks for a longer one is taken to be away."""
-    retry_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
-    """Retries earned by each answer: an outage must not multiply the load."""
-    breaker_failures: Positive = 5
-    """Failures within ten seconds, at least half of all requests, that open the breaker."""
-    breaker_initial_s: PositiveSeconds = 1.0
-    """First time the breaker stays open before it probes; doubles up to ``breaker_max_s``."""
-    breaker_max_s: PositiveSeconds = 15.0
-    """Longest time the breaker stays open before it probes."""
     top_logprobs: Annotated[int, Field(ge=2, le=100)] = 20
     """Alternatives asked for at every token; vLLM allows 20 unless ``--max-logprobs`` says more."""
     template_kwargs: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
