@@ -103,7 +103,7 @@ async def test_a_web_port_that_is_taken_is_said_in_one_line(
         with WorkerProcess(place.config, tmp_path / "log", env=env) as worker:
             assert await asyncio.to_thread(worker.ended) == 2, worker.said()
         last = message(worker)
-        assert f"web.port {port} on 127.0.0.1" in last
+        assert f"web.host 127.0.0.1, web.port {port} " in last
         found = moderation_worker(
             "doctor", "--skip-model", "--json", "--config", place.config, env=env
         )

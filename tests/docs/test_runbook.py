@@ -65,6 +65,7 @@ class Sick:
             "/etc/moderation-worker/worker.yaml": str(self.place.config),
             "/policies": str(self.place.policies),
             ":6066/": f":{self.worker.port}/",
+            "port 6066,": f"port {self.worker.port},",
         }
         for inside, outside in here.items():
             command = command.replace(inside, outside)
@@ -86,6 +87,7 @@ class Sick:
         for inside, outside in here.items():
             printed = printed.replace(outside, inside)
         printed = re.sub(NOTE, "", printed)  # the page shows a model that is none
+        printed = re.sub(r', "demonstration": "[^"]*"', "", printed)
         return re.sub(r"(version 1  )[0-9a-f]{12}", r"\1POLICYHASH", printed)
 
 

@@ -33,6 +33,7 @@ from worker.records import Output
 pytestmark = pytest.mark.slow
 
 NOT_SEEN = {
+    "moderation.log.rebalances": "the local log has no group to rebalance",
     "moderation.judge.graphs": "judge.compile takes minutes",
     "moderation.judge.answers_written": "the demonstration checkpoint's constant text is probable",
     "moderation.log.dropped": "test_log_writer.py",

@@ -96,7 +96,6 @@ def observe(source: _Source) -> None:
     instruments.partition_stalled.watch(_partitions(_Stalled()))
     instruments.oldest_age.watch(_partitions(lambda one: one.oldest_age_s))
     instruments.inflight_events.watch(_partitions(lambda one: one.inflight))
-    instruments.partition_idle.watch(_partitions(lambda one: one.idle_s))
     instruments.inflight_bytes.watch(
         lambda: [(sum(source.status().inflight_bytes for source in list(_sources)), {})]
     )

@@ -245,9 +245,6 @@ log_silence = Gauge(
     "Since the last fetch, and the last commit, went through",
     (Attribute.KIND,),
 )
-partition_idle = Gauge(
-    Metric.PARTITION_IDLE, "s", "Since the last commit, where events are in flight", _PARTITION
-)
 policy_reloads = Counter(
     Metric.POLICY_RELOADS,
     "{reload}",

@@ -112,7 +112,6 @@ class Metric:
     RETRIES: Final = "moderation.dependency.retries"
     REBALANCES: Final = "moderation.log.rebalances"
     LOG_SILENCE: Final = "moderation.log.silence"
-    PARTITION_IDLE: Final = "moderation.partition.idle"
     LAG: Final = "moderation.lag"
     OLDEST_AGE: Final = "moderation.oldest_unjudged.age"
     INFLIGHT_EVENTS: Final = "moderation.inflight.events"

@@ -34,7 +34,13 @@ _WARNED = re.compile(r"[^\n:]+:\d+: \w+")
 _PLAIN_START = re.compile(r"[A-Za-z ,.:_-]+")
 
 
-OPERATOR_ROOMS = ("worker.policy", "worker.judge.local.loading", "worker.cli", "worker.settings")
+OPERATOR_ROOMS = (
+    "worker.policy",
+    "worker.judge.local.loading",
+    "worker.judge.local.memory",
+    "worker.cli",
+    "worker.settings",
+)
 """Loggers of rooms that read what the operator wrote and never see an event."""
 
 
