@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import msgspec
 
-from tests.support.images import animated, encoded, noise, plain, png
+from tests.support.images import animated, encoded, noise, plain, png, png_chunk
 from tests.support.records import event_document
 from tests.support.worker_place import WorkerPlace
 from worker.codes import DeadLetterCode, UndecidedReason
@@ -106,7 +107,10 @@ def _images(place: WorkerPlace) -> list[BadInput]:
     place.picture("good.png", good)
     bombs = {
         "truncated": (encoded(noise(64, 64))[:2000], reason.IMAGE_CORRUPT),
-        "huge_pixels": (png(60_000, 60_000), reason.IMAGE_TOO_LARGE),
+        "huge_pixels": (
+            png(60_000, 60_000, png_chunk(b"IDAT", zlib.compress(bytes(99)))),
+            reason.IMAGE_TOO_LARGE,
+        ),
         "huge_bytes": (good + bytes(21 * 1024 * 1024), reason.IMAGE_TOO_LARGE),
         "lying": (b"<html>no picture</html>", reason.IMAGE_FORMAT),
         "of_another_format": (encoded(plain(), "BMP"), reason.IMAGE_FORMAT),
