@@ -105,6 +105,7 @@ def _images(place: WorkerPlace) -> list[BadInput]:
     reason = UndecidedReason
     good = encoded(plain())
     place.picture("good.png", good)
+    wide = png(60_000, 60_000, png_chunk(b"IDAT", zlib.compress(bytes(99))))
     bombs = {
         "truncated": (encoded(noise(64, 64))[:2000], reason.IMAGE_CORRUPT),
         "huge_pixels": (
