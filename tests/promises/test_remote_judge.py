@@ -76,10 +76,10 @@ async def test_a_server_that_goes_away_holds_partitions_and_blames_no_event(
     assert {verdict.outcome for verdict in before} == {"safe"}
     assert len({verdict.event_id for verdict in verdicts}) == len(verdicts) == 90
     assert {verdict.outcome for verdict in verdicts} == {"safe"}, "an event was blamed"
-    newest: dict[int, int] = {}
+    newest: dict[str, int] = {}
     for verdict in verdicts:
-        assert verdict.source.offset > newest.get(verdict.source.partition, -1), "out of order"
-        newest[verdict.source.partition] = verdict.source.offset
+        assert verdict.source.offset > newest.get(verdict.conversation_id, -1), "out of order"
+        newest[verdict.conversation_id] = verdict.source.offset
 
 
 async def test_one_event_the_server_cannot_judge_is_undecided_and_held(

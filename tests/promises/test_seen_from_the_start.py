@@ -133,6 +133,7 @@ ON_OCCASION = {
     "moderation_system_messages_total": "after the first",
     "moderation_shadow_events_total": "with a candidate policy",
     "moderation_log_dropped_total": "after the first",
+    "moderation_log_rebalances_total": "with Kafka, whose groups rebalance",
     "moderation_judge_graphs": "with judge.compile",
     "moderation_judge_answers_written_total": "after an answer whose constant text was improbable",
     "moderation_judge_remote_duration_seconds_bucket": "with a remote judge",

@@ -77,10 +77,10 @@ async def test_a_store_that_goes_away_holds_partitions_and_blames_no_event(
     assert len({verdict.event_id for verdict in verdicts}) == len(verdicts) == 120
     assert {verdict.outcome for verdict in verdicts} == {"safe"}, "an event was blamed"
     assert {verdict.attempts for verdict in verdicts} == {1}
-    newest: dict[int, int] = {}
+    newest: dict[str, int] = {}
     for verdict in verdicts:
-        assert verdict.source.offset > newest.get(verdict.source.partition, -1), "out of order"
-        newest[verdict.source.partition] = verdict.source.offset
+        assert verdict.source.offset > newest.get(verdict.conversation_id, -1), "out of order"
+        newest[verdict.conversation_id] = verdict.source.offset
 
 
 async def test_a_single_missing_object_is_undecided_at_once(

@@ -49,12 +49,12 @@ class Tile(NamedTuple):
 
 
 TILES: dict[tuple[int, int], Tile] = {
-    (8, 0): Tile(64, 64, 8, 2),
-    (8, 6): Tile(32, 32, 4, 2),
-    (8, 9): Tile(32, 32, 4, 2),
+    (8, 0): Tile(32, 64, 8, 2),
+    (8, 6): Tile(32, 32, 8, 2),
+    (8, 9): Tile(32, 32, 8, 2),
     (9, 0): Tile(64, 64, 8, 2),
     (10, 0): Tile(64, 64, 8, 2),
-    (12, 0): Tile(32, 32, 4, 2),
+    (12, 0): Tile(32, 32, 8, 2),
 }
 """By compute capability, as shared memory allows for heads of 256 (``tests/judge/engine``); a card
 between two takes the lower one's. No tuning at run time: a start would take minutes."""

@@ -95,7 +95,8 @@ class Caller:
                 except Failure as failure:
                     problem = failure
             most = attempts * (PATIENCE if self.breaker.served_since(first) else 1)
-            last = attempt >= most
+            # Where no retries are left this try is the last, and says so to the breaker.
+            last = attempt >= most or not self._budget.take()
             await self._blame(problem, began, subject, last=last)
             if last:
                 raise DependencyUnavailable("judge", problem.detail)
@@ -204,7 +205,5 @@ class Caller:
                     self.breaker.open()
                 raise DependencyUnavailable("judge", f"{failure.detail}, not before long")
             delay = max(delay, failure.retry_after_s)
-        if not self._budget.take():
-            raise DependencyUnavailable("judge", f"{failure.detail}, and no retries are left")
         instruments.remote_retries.add(1, {Attribute.RESULT: failure.kind})
         await asyncio.sleep(delay)
