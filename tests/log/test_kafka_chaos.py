@@ -17,10 +17,14 @@ from tests.support.log_chaos import ROOT, fill, survive, worker_argv
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
+PATIENT = {"max_events": 64, "poison_isolate_after": 12, "poison_give_up_after": 14}
+"""Kills that come faster than a restart would all be put down to records, which are then tried one
+by one: the search for poison has tests of its own (``test_poison.py``)."""
+
 
 async def test_kills_and_freezes_lose_and_repeat_nothing(kafka: Cluster, tmp_path: Path) -> None:
     """12 kills and freezes past the session timeout: each of 8,000 records judged once."""
-    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream={"max_events": 64})
+    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream=PATIENT)
     await create(backend, partitions=4)
     fleet = await survive(
         backend,
@@ -60,7 +64,7 @@ async def test_kills_under_at_least_once_lose_nothing(kafka: Cluster, tmp_path: 
 
 async def test_a_frozen_owner_that_wakes_up_writes_nothing(kafka: Cluster, tmp_path: Path) -> None:
     """A worker sleeps with records in hand, another one judges them, the sleeper wakes: fenced."""
-    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream={"max_events": 64})
+    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream=PATIENT)
     await create(backend, partitions=2)
     await fill(backend, 0, 300)
     verdicts = backend.settings.topics.verdicts

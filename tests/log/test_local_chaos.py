@@ -29,7 +29,9 @@ from worker.records import TopicPartition
 @pytest.mark.slow
 async def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None:
     """12 kills of two workers on one directory: each of 3,000 records judged once, in order."""
-    backend = LocalBackend(tmp_path, stream={"max_events": 64})
+    backend = LocalBackend(
+        tmp_path, stream={"max_events": 64, "poison_isolate_after": 12, "poison_give_up_after": 14}
+    )
     await create(backend, partitions=4)
     fleet = await survive(
         backend,

@@ -47,7 +47,7 @@ async def survive(
     freeze_s: tuple[float, float] | None,
     pause_s: float,
     argv: Sequence[str] | None = None,
-    deadline_s: float = 240.0,
+    deadline_s: float = 480.0,
     check: Callable[[Sequence[Record], Sequence[Record]], object] = assert_exactly_once,
 ) -> Fleet:
     """Fill, torment, and check that every record has exactly one verdict, in order."""
