@@ -41,7 +41,7 @@ async def test_kills_under_at_least_once_lose_nothing(kafka: Cluster, tmp_path: 
 
 async def test_a_frozen_owner_that_wakes_up_writes_nothing(kafka: Cluster, tmp_path: Path) -> None:
     """A worker sleeps with records in hand, another one judges them, the sleeper wakes: fenced."""
-    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream=PATIENT)
+    backend = KafkaBackend(kafka, session_timeout_s=2.0, stream={"max_events": 64})
     await create(backend, partitions=2)
     await fill(backend, 0, 300)
     verdicts = backend.settings.topics.verdicts
